@@ -1,0 +1,140 @@
+"""The comparison behind ``fastloss check``: every kernel against its own textbook formula.
+
+The truth is the loss's `reference` in the widest floating type of the machine. The error allowed at
+a number is the sum of
+
+- the bound the loss states, in units in the last place (ulp) of the true number, and
+- how far the true number moves when each input and option moves by one epsilon of the type: what
+  no program can promise to better. For a softmax this grows with the spread of the row's logits;
+  for soft targets it covers the difference of two nearly equal numbers.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss._loss import Loss
+
+# What to try, by the name of the option: a new loss with a known option needs no line here.
+EXAMPLES: dict[str, tuple[Any, ...]] = {
+    "class_weight": ("per class",),
+    "eps": (1e-6,),
+    "ignore_index": (1,),
+    "label_smoothing": (0.1,),
+    "pos_weight": (2.5,),
+}
+
+SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "elementwise": ((257,), (33, 7), (300, 400)),
+    "softmax": ((256, 10), (9, 1000), (2000, 60)),
+}
+"""An odd size, a small one and, last, one large enough for the parallel kernel."""
+
+MOVES = 16
+"""How often the inputs are moved, each number up or down at random; the largest effect counts.
+
+With fewer, some of the many gradient entries see only moves that cancel.
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The worst errors of one loss in one dtype with one set of options."""
+
+    dtype: str
+    options: str
+    loss_error: float
+    gradient_error: float
+    share: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether every error is within what is allowed; a NaN is not."""
+        return self.share <= 1
+
+
+def check(loss: Loss) -> Iterator[Result]:
+    """Measure the errors of a loss.
+
+    Parameters
+    ----------
+    loss : Loss
+        One loss of the registry.
+
+    Yields
+    ------
+    Result
+        One for each dtype and each set of options.
+    """
+    for dtype in ("float32", "float64"):
+        for options in _option_sets(loss):
+            rng = np.random.default_rng(0)
+            errors = [_measure(loss, dtype, shape, options, rng) for shape in SHAPES[loss.family]]
+            # np.max and np.maximum, unlike max, let a NaN through.
+            loss_error, gradient_error, share = np.max(errors, axis=0).tolist()
+            label = ", ".join(f"{name} {value}" for name, value in options.items())
+            yield Result(dtype, label or "default", loss_error, gradient_error, share)
+
+
+def _option_sets(loss: Loss) -> Iterator[dict[str, Any]]:
+    """Yield the defaults, and then each known option by itself."""
+    yield {}
+    for name in loss.options:
+        for value in EXAMPLES.get(name, ()):
+            yield {name: value}
+
+
+def _measure(
+    loss: Loss,
+    dtype: str,
+    shape: tuple[int, ...],
+    options: dict[str, Any],
+    rng: np.random.Generator,
+) -> tuple[float, float, float]:
+    """Return the worst error of loss and gradient in ulp, and the largest share of the allowed."""
+    pred, target = loss.sample(rng, dtype, shape)
+    options = {
+        name: rng.uniform(0.5, 2, shape[-1]).astype(dtype) if value == "per class" else value
+        for name, value in options.items()
+    }
+    value, gradient = loss.value_and_grad(pred, target, **options)
+    true_value, true_gradient = loss.reference(_widened(pred), _widened(target), **options)
+
+    moved_value, moved_gradient = 0.0, np.zeros(shape, np.longdouble)
+    for _ in range(MOVES):
+        near_value, near_gradient = loss.reference(
+            _moved(pred, dtype, rng),
+            _moved(target, dtype, rng),
+            **{name: _moved(value, dtype, rng) for name, value in options.items()},
+        )
+        moved_value = np.maximum(moved_value, abs(near_value - true_value))
+        moved_gradient = np.maximum(moved_gradient, abs(near_gradient - true_gradient))
+
+    loss_error, loss_share = _compare(value, true_value, moved_value, loss.ulp_bound, dtype)
+    gradient_error, gradient_share = _compare(
+        gradient, true_gradient, moved_gradient, loss.ulp_bound, dtype
+    )
+    return loss_error, gradient_error, float(np.maximum(loss_share, gradient_share))
+
+
+def _compare(got: Any, true: Any, moved: Any, ulp_bound: float, dtype: str) -> tuple[float, float]:
+    """Return the worst error in ulp of `dtype` and the largest share of the allowed error."""
+    error = np.abs(np.asarray(got, np.longdouble) - true)
+    ulp = np.spacing(np.abs(np.asarray(true)).astype(dtype)).astype(np.longdouble)
+    return float(np.max(error / ulp)), float(np.max(error / (ulp_bound * ulp + moved)))
+
+
+def _widened(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.longdouble) if array.dtype.kind == "f" else array
+
+
+def _moved(value: Any, dtype: str, rng: np.random.Generator) -> Any:
+    """Return a floating value moved up or down by one epsilon, number by number, others as is."""
+    if isinstance(value, float):
+        return value * (1 + rng.choice((-1, 1)) * float(np.finfo(dtype).eps))
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return value * (1 + rng.choice((-1, 1), value.shape) * np.longdouble(np.finfo(dtype).eps))
+    return value

@@ -1,0 +1,178 @@
+"""Loop templates of the elementwise losses: two block kernels and their driver.
+
+The engine clones these functions for every loss and binds the names that are only annotated
+here: `point` is the loss's scalar function, `block` one of the blocks, compiled. An argument
+that is None is pruned when the clone is compiled, so one template serves value only, gradient
+and Hessian, with and without weights.
+
+All arrays are flat. A *spread* operand (a weight, an option with one number per class) is the
+triple ``(values, run, period)``: element ``i`` of the batch takes ``values[i // run % period]``.
+That one rule covers a number per element, per row and per class in C and in Fortran order.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from fastloss._jit import INLINED, LOOPS
+from fastloss._llvm import OVERLAP, in_order, overlaps, own_function, part_of
+
+point: Any
+block: Any
+
+CHUNK = 1024
+"""Elements whose spread operands are laid out in scratch at a time: it stays in the L1 cache."""
+
+BLOCK = 16 * CHUNK
+"""Elements per block, the unit of parallel work and of the ordered sum."""
+
+MAX_BLOCKS = 1024
+"""Larger batches get larger blocks, so that the partial sums stay within 8 KB."""
+
+
+@njit(**INLINED)
+def spread(operand, start, out):
+    """Fill `out` with the operand's numbers for the elements from `start` on."""
+    values, run, period = operand
+    size = out.size
+    done = 0
+    while done < size:
+        position = (start + done) // run
+        length = min(size - done, (position + 1) * run - (start + done))
+        if run == 1:
+            first = position % period
+            length = min(size - done, period - first)
+            source = values[first : first + length]
+            target = out[done : done + length]
+            for i in range(length):
+                target[i] = source[i]
+        else:
+            out[done : done + length] = values[position % period]
+        done += length
+
+
+def plain_block(
+    pred, target, grad, hess, losses, weight, upstream, option, options, start, scale, accumulate
+):
+    """Return the sum of a block's losses and write its derivatives: no weights, the hot path."""
+    own_function()
+    source = grad if pred is None else pred
+    T = type(source[0])
+    factor = T(scale)
+    total = 0.0
+    for i in range(source.size):
+        loss, slope, curvature = point(source[i], T(target[i]), *options)
+        total += np.float64(loss)
+        if grad is not None:
+            grad[i] = factor * slope
+        if hess is not None:
+            hess[i] = factor * curvature
+    return total
+
+
+def weighted_block(
+    pred, target, grad, hess, losses, weight, upstream, option, options, start, scale, accumulate
+):
+    """Return the sum of a block's weighted losses and write its derivatives: everything else."""
+    own_function()
+    source = grad if pred is None else pred
+    T = type(source[0])
+    weights = np.ones(CHUNK, source.dtype)
+    factors = np.ones(CHUNK, source.dtype)
+    varying = np.empty(CHUNK, source.dtype)
+    total = 0.0
+    for first in range(0, source.size, CHUNK):
+        size = min(CHUNK, source.size - first)
+        x = part_of(source, first, size)
+        t = part_of(target, first, size)
+        g = part_of(grad, first, size)
+        h = part_of(hess, first, size)
+        single = part_of(losses, first, size)
+        if weight is not None:
+            spread(weight, start + first, weights[:size])
+        if upstream is not None:
+            spread(upstream, start + first, factors[:size])
+        if option is not None:
+            spread(option, start + first, varying[:size])
+        for i in range(size):
+            if option is None:
+                loss, slope, curvature = point(x[i], T(t[i]), *options)
+            else:
+                loss, slope, curvature = point(x[i], T(t[i]), varying[i], *options)
+            # A weight of 0 hides whatever stands there, NaN included: a product would not.
+            counts = weights[i] != T(0)
+            loss = weights[i] * loss if counts else T(0)
+            factor = T(scale) * (weights[i] * factors[i])
+            total += np.float64(loss)
+            if losses is not None:
+                single[i] = loss
+            if grad is not None:
+                change = factor * slope if counts else T(0)
+                if accumulate is None:
+                    g[i] = change
+                else:
+                    g[i] += change
+            if hess is not None:
+                h[i] = factor * curvature if counts else T(0)
+    return total
+
+
+@njit(**LOOPS)
+def total_weight(weight, size):
+    """Return the sum of the weights over `size` elements."""
+    own_function()
+    values, run, period = weight
+    total = 0.0
+    for i in range(values.size):
+        total += np.float64(values[i])
+    return total * (np.float64(size) / np.float64(values.size))
+
+
+def elementwise_driver(
+    pred, target, grad, hess, losses, weight, upstream, option, options, divisor, scale, accumulate
+):
+    """Run the blocks and combine their sums in order.
+
+    A `divisor` of NaN asks for the total weight. Returns the reduced value and a status: -1 for
+    success, or OVERLAP if `grad` overlaps an input (nothing is written then).
+    """
+    source = grad if pred is None else pred
+    size = source.size
+    if grad is not None:
+        if pred is not None and overlaps(grad, pred):
+            return np.nan, OVERLAP
+        if overlaps(grad, target):
+            return np.nan, OVERLAP
+    if np.isnan(divisor):
+        divisor = np.float64(size)
+        if weight is not None:
+            divisor = total_weight(weight, size)
+    if divisor == 0.0:  # nothing counts: zeros, never NaN
+        if grad is not None and accumulate is None:
+            grad[:] = 0
+        if hess is not None:
+            hess[:] = 0
+        return 0.0, -1
+    share = scale / divisor
+    step = max(BLOCK, (size // MAX_BLOCKS // CHUNK + 1) * CHUNK)
+    blocks = (size + step - 1) // step
+    sums = np.empty(blocks)
+    for b in prange(blocks):
+        first = b * step
+        count = min(step, size - first)
+        sums[b] = block(
+            part_of(pred, first, count),
+            part_of(target, first, count),
+            part_of(grad, first, count),
+            part_of(hess, first, count),
+            part_of(losses, first, count),
+            weight,
+            upstream,
+            option,
+            options,
+            first,
+            share,
+            accumulate,
+        )
+    return in_order(sums) / divisor, -1

@@ -1,0 +1,140 @@
+"""The engine: from a loop template and a loss's mathematics to a compiled, cached kernel.
+
+Everything that knows Numba's dispatchers, its disk cache and its thread pool is here.
+
+The disk cache. Numba keys it by signature, CPU, qualified name and the template's own bytecode;
+globals, options and other files are not part of the key. So a template is cloned as a function
+with its own globals (the loss's scalar among them) under a qualified name that ends in a digest of
+every source the kernel is made of: an edit or an upgrade changes the name and misses the cache.
+"""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numba
+from numba.np.ufunc import parallel as numba_pool
+
+from fastloss import _elementwise, _softmax
+from fastloss._jit import LOOPS, MATHEMATICS
+
+Function = Callable[..., Any]
+
+PARALLEL_NANOSECONDS = 20_000
+"""Work, in serial time, from which on opening a parallel region (about 5 µs) pays."""
+
+_PACKAGE = Path(__file__).parent
+_SOURCES = ("_jit.py", "_llvm.py", "_math.py", "_elementwise.py", "_softmax.py", "_engine.py")
+
+_compiling = threading.RLock()
+_pool = threading.Lock()
+_serial_only = False
+
+
+@cache
+def _digest(function: FunctionType) -> str:
+    """Return a digest of all sources that a kernel with this scalar function is compiled from."""
+    digest = hashlib.sha256(function.__qualname__.encode())
+    for path in (*(_PACKAGE / name for name in _SOURCES), Path(function.__code__.co_filename)):
+        digest.update(path.read_bytes() if path.is_file() else repr(function.__code__).encode())
+    return digest.hexdigest()[:20]
+
+
+def _clone(template: FunctionType, name: str, bindings: dict[str, Any]) -> FunctionType:
+    """Return the template with other globals and another name."""
+    code = template.__code__.replace(co_name=name.rpartition(".")[2], co_qualname=name)
+    clone = FunctionType(code, {**template.__globals__, **bindings}, code.co_name)
+    clone.__qualname__ = name
+    return clone
+
+
+def _compiled_driver(
+    driver: FunctionType, bindings: dict[str, Any], name: str, parallel: bool
+) -> Function:
+    """Return the dispatcher of a driver, cached on disk wherever a place for it can be written."""
+    clone = _clone(driver, name, bindings)
+    try:
+        kernel: Function = numba.njit(**LOOPS, parallel=parallel, cache=True)(clone)
+    except RuntimeError:  # Numba found no writable cache directory: compile in memory
+        kernel = numba.njit(**LOOPS, parallel=parallel)(clone)
+    return kernel
+
+
+@cache
+def elementwise_kernel(scalar: FunctionType, plain: bool, parallel: bool) -> Function:
+    """Return the driver that applies an elementwise loss's `scalar`."""
+    with _compiling:
+        name = f"{scalar.__name__}.{'plain' if plain else 'weighted'}.{_digest(scalar)}"
+        point = numba.njit(**MATHEMATICS, forceinline=True)(scalar)
+        template = _elementwise.plain_block if plain else _elementwise.weighted_block
+        block = _clone(template, f"{name}.block", {"point": point})
+        bindings = {"block": numba.njit(**LOOPS)(block)}
+        name += ".parallel" if parallel else ".serial"
+        return _compiled_driver(_elementwise.elementwise_driver, bindings, name, parallel)
+
+
+@cache
+def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool) -> Function:
+    """Return the driver of a softmax loss for one kind of target and one layout."""
+    with _compiling:
+        kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
+        name = f"{scalar.__name__}.{kind}.{_digest(scalar)}"
+        bindings: dict[str, Any] = {"link": numba.njit(**MATHEMATICS, forceinline=True)(scalar)}
+        block = _softmax.soft_rows if soft else _softmax.hard_rows
+        if tiled:
+            tile = _clone(
+                _softmax.soft_tile if soft else _softmax.hard_tile, f"{name}.tile", bindings
+            )
+            bindings = {"tile": numba.njit(**LOOPS)(tile)}
+            block = _softmax.tiles
+        bindings = {"block": numba.njit(**LOOPS)(_clone(block, f"{name}.block", bindings))}
+        name += ".parallel" if parallel else ".serial"
+        return _compiled_driver(_softmax.softmax_driver, bindings, name, parallel)
+
+
+def run(
+    kernel_of: Callable[[bool], Function],
+    arguments: tuple[Any, ...],
+    nanoseconds: float,
+    num_threads: int | None,
+) -> Any:
+    """Call the serial or the parallel kernel, whichever suits the amount of work.
+
+    Both give the same bits. The parallel one is left aside where it would be dangerous: while
+    another Python thread is inside a parallel region (Numba's workqueue layer would abort the
+    process), and in a forked child of a process whose pool was running (libgomp would).
+    """
+    if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
+        return kernel_of(False)(*arguments)
+    threads = numba.get_num_threads()
+    if num_threads is not None:
+        threads = min(num_threads, numba.config.NUMBA_NUM_THREADS)
+    if threads == 1 or not _pool.acquire(blocking=False):
+        return kernel_of(False)(*arguments)
+    try:
+        if numba.threading_layer() == "workqueue" and threading.active_count() > 1:
+            return kernel_of(False)(*arguments)  # whoever else runs may hold the pool
+        before = numba.get_num_threads()
+        numba.set_num_threads(threads)
+        try:
+            return kernel_of(True)(*arguments)
+        finally:
+            numba.set_num_threads(before)
+    finally:
+        _pool.release()
+
+
+def _after_fork_in_child() -> None:
+    """Start the child with free locks, and serial if the parent's thread pool was running."""
+    global _serial_only, _pool, _compiling
+    _pool, _compiling = threading.Lock(), threading.RLock()
+    _serial_only = _serial_only or numba_pool._is_initialized
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

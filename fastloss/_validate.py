@@ -1,0 +1,260 @@
+"""The only code that raises on user input, and turns it into what the engine takes.
+
+Every message names the loss, the argument, what came and what is expected. Nothing broadcasts and
+nothing is cast silently.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.exceptions import AxisError
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+REDUCTIONS = ("mean", "batchmean", "sum", "none")
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a loss: its default, its domain in words, and the test of the domain.
+
+    Parameters
+    ----------
+    default : float
+        The value if the caller gives none.
+    domain : str
+        The domain as error messages state it, such as ``"a number in [0, 1]"``.
+    holds : callable
+        Whether a finite number is in the domain.
+    neutral : bool
+        Whether the default switches the option off, so that it is compiled away.
+    shapes_formula : bool
+        Whether any other value selects another formula: such an option is compiled in only where
+        it is given, the others of a loss all together.
+    per_class : bool
+        Whether an array of one number per class (the last axis of pred) is accepted too.
+    """
+
+    default: float
+    domain: str
+    holds: Callable[[float], bool]
+    neutral: bool = False
+    shapes_formula: bool = False
+    per_class: bool = False
+
+
+def fail(error: type[Exception], loss: str, argument: str, got: str, expected: str) -> NoReturn:
+    """Raise `error` with the one form of message that all of them have."""
+    raise error(f"{loss}: {argument} is {got}; expected {expected}")
+
+
+def describe(value: Any) -> str:
+    """Say what came, briefly: dtype and shape of an array, type and value of anything else."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of shape {value.shape}"
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def keywords(loss: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse keywords that the loss does not have."""
+    for name in given:
+        if name not in known:
+            raise TypeError(
+                f"{loss}: unknown keyword argument {name!r}; expected one of {', '.join(known)}"
+            )
+
+
+def _plain(value: Any, loss: str, argument: str) -> Array:
+    """Return an aligned ndarray in native byte order, without a copy where that is possible."""
+    if isinstance(value, np.ma.MaskedArray):
+        fail(TypeError, loss, argument, "a masked array", "an array without a mask")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"{loss}: {argument} is {type(value).__name__}; expected an array ({error})"
+        ) from error
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array if array.flags.aligned else array.copy()
+
+
+def prediction(value: Any, loss: str, argument: str) -> Array:
+    """Return pred as a float32 or float64 array."""
+    array = _plain(value, loss, argument)
+    if array.dtype not in _FLOATS:
+        fail(TypeError, loss, argument, describe(array), "float32 or float64")
+    return array
+
+
+def dense_target(value: Any, loss: str, argument: str, pred: Array, pred_name: str) -> Array:
+    """Return a target of pred's shape: its dtype, or bool or integer. Lists take pred's dtype."""
+    if isinstance(value, (list, tuple, float)) and not isinstance(value, np.generic):
+        value = _weak(value, pred.dtype)
+    array = _plain(value, loss, argument)
+    if array.dtype != pred.dtype and array.dtype.kind not in "biu":
+        expected = f"{pred.dtype} like {pred_name}, or bool or integer"
+        fail(TypeError, loss, argument, describe(array), expected)
+    if array.shape != pred.shape:
+        expected = f"shape {pred.shape} like {pred_name} (nothing broadcasts)"
+        fail(ValueError, loss, argument, describe(array), expected)
+    return array
+
+
+def _weak(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Return a list of Python numbers as an array; floats take the dtype, as NumPy scalars do."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return value
+    return array.astype(dtype) if array.dtype == np.float64 else array
+
+
+def integer_labels(
+    value: Any, loss: str, argument: str, rows: tuple[int, ...], pred: Array, axis: int
+) -> Array:
+    """Return integer labels of pred's shape without the class axis."""
+    array = _plain(value, loss, argument)
+    if array.dtype.kind not in "iu":
+        if array.size or array.dtype.kind != "f":  # np.asarray([]) is float64
+            expected = f"integer labels of shape {rows}, or a dense target of shape {pred.shape}"
+            fail(TypeError, loss, argument, describe(array), expected)
+        array = array.astype(np.int64)
+    if array.shape != rows:
+        expected = (
+            f"integer labels of shape {rows} (pred without axis {axis}), "
+            f"or a dense target of shape {pred.shape}"
+        )
+        fail(ValueError, loss, argument, describe(array), expected)
+    return array
+
+
+def outside_label(loss: str, argument: str, labels: Array, row: int, classes: int, ignore: int) -> NoReturn:
+    """Raise the error of a label outside the classes; `row` counts in C order."""
+    where = tuple(int(i) for i in np.unravel_index(row, labels.shape)) if labels.ndim else ()
+    place = str(where[0]) if len(where) == 1 else str(where)
+    raise IndexError(
+        f"{loss}: {argument} is {labels[where]} at row {place}; "
+        f"expected a class in [0, {classes}) or ignore_index={ignore}"
+    )
+
+
+def class_axis(axis: Any, loss: str, argument: str, pred: Array) -> int:
+    """Return the class axis as a non-negative index."""
+    if not isinstance(axis, Integral) or isinstance(axis, bool):
+        fail(TypeError, loss, "axis", describe(axis), "an integer")
+    if pred.ndim == 0:
+        expected = "an array with a class axis (at least one dimension)"
+        fail(ValueError, loss, argument, describe(pred), expected)
+    if not -pred.ndim <= axis < pred.ndim:
+        raise AxisError(
+            f"{loss}: axis is {axis}; expected one in [{-pred.ndim}, {pred.ndim}), "
+            f"{argument} has shape {pred.shape}"
+        )
+    index = int(axis) % pred.ndim
+    if pred.shape[index] == 0:
+        fail(ValueError, loss, argument, describe(pred), f"at least one class along axis {axis}")
+    return index
+
+
+def weights(value: Any, loss: str, argument: str, shapes: tuple[tuple[int, ...], ...],
+            dtype: np.dtype[Any]) -> Array:  # fmt: skip
+    """Return real weights of one of the allowed shapes, in pred's dtype."""
+    array = _plain(value, loss, argument)
+    if array.dtype.kind not in "biuf":
+        fail(TypeError, loss, argument, describe(array), "real numbers")
+    if array.shape not in shapes:
+        expected = "shape " + " or ".join(str(shape) for shape in dict.fromkeys(shapes))
+        fail(ValueError, loss, argument, describe(array), expected)
+    return array.astype(dtype, copy=False)
+
+
+def number(value: Any, loss: str, argument: str, domain: str, holds: Callable[[float], bool]) -> float:
+    """Return a finite real number of the domain as a Python float."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not isinstance(value, (Real, np.floating)) or isinstance(value, (bool, np.bool_)):
+        fail(TypeError, loss, argument, describe(value), domain)
+    result = float(value)
+    if not math.isfinite(result) or not holds(result):
+        fail(ValueError, loss, argument, str(value), domain)
+    return result
+
+
+def integer(value: Any, loss: str, argument: str, lowest: int, expected: str) -> int:
+    """Return an integer of 64 bits not below `lowest`."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        fail(TypeError, loss, argument, describe(value), expected)
+    if not lowest <= value < 2**63:
+        fail(ValueError, loss, argument, str(value), expected)
+    return int(value)
+
+
+def boolean(value: Any, loss: str, argument: str) -> bool:
+    """Return True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        fail(TypeError, loss, argument, describe(value), "True or False")
+    return bool(value)
+
+
+def reduction(value: Any, loss: str) -> str:
+    """Return the name of a reduction."""
+    expected = ", ".join(repr(name) for name in REDUCTIONS)
+    if not isinstance(value, str):
+        fail(TypeError, loss, "reduction", describe(value), expected)
+    if value not in REDUCTIONS:
+        fail(ValueError, loss, "reduction", repr(value), expected)
+    return value
+
+
+def output(
+    value: Any, loss: str, argument: str, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> Array:
+    """Return an out buffer that can be written: exact shape and dtype."""
+    if not isinstance(value, np.ndarray):
+        fail(TypeError, loss, argument, describe(value), "a numpy.ndarray")
+    if value.dtype != dtype or not value.dtype.isnative:
+        fail(TypeError, loss, argument, describe(value), f"{dtype} in native byte order")
+    if value.shape != shape:
+        fail(ValueError, loss, argument, describe(value), f"shape {shape}")
+    if not value.flags.writeable:
+        fail(ValueError, loss, argument, "read-only", "an array that can be written")
+    if value.size > 1 and any(
+        step == 0 and length > 1 for step, length in zip(value.strides, shape, strict=True)
+    ):
+        fail(ValueError, loss, argument, "a broadcast view", "memory of its own for each entry")
+    return value
+
+
+def same_memory(one: Array, other: Array) -> bool:
+    """Whether two arrays are the same memory, entry by entry."""
+    return (
+        one.__array_interface__["data"][0] == other.__array_interface__["data"][0]
+        and one.strides == other.strides
+        and one.shape == other.shape
+    )
+
+
+def disjoint(loss: str, argument: str, buffer: Array, others: dict[str, Array | None]) -> None:
+    """Refuse an out buffer that shares memory with another array of the call."""
+    for name, other in others.items():
+        if other is None or not np.may_share_memory(buffer, other):
+            continue
+        try:
+            shared = np.shares_memory(buffer, other, max_work=100_000)
+        except np.exceptions.TooHardError:
+            shared = True
+        if shared:
+            overlap(loss, argument, name)
+
+
+def overlap(loss: str, argument: str, other: str) -> NoReturn:
+    """Raise the error of a buffer that overlaps another array."""
+    fail(ValueError, loss, argument, f"overlapping {other}", f"memory of its own, apart from {other}")
