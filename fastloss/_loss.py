@@ -30,6 +30,12 @@ HESSIAN = {**GRADIENT, "hess_out": None}
 REFERENCE = {"sample_weight": None, "reduction": "mean", "normalizer": None}
 """The keywords that every loss has in each kind of call, with their defaults."""
 
+TARGETS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
+    "real": lambda rng, shape: rng.standard_normal(shape),
+    "probability": lambda rng, shape: rng.random(shape),
+}
+"""The domains of elementwise targets, and how random ones are drawn."""
+
 
 class _Batch(NamedTuple):
     """The checked inputs of a call, before they are laid flat."""
@@ -90,7 +96,9 @@ class Loss:
         ulp_bound: float,
         nanoseconds: float,
         peers: dict[str, str],
+        **properties: Any,
     ) -> None:
+        self._properties = properties
         self.name = self.__name__ = scalar.__name__
         self.__module__ = scalar.__module__
         self.options = options
@@ -155,6 +163,27 @@ class Loss:
         """Register the loss's textbook NumPy formula (a decorator)."""
         self._textbook = formula
         return formula
+
+    def sample(
+        self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        """Return a valid random `pred` of the shape and a target for it.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            The source of randomness.
+        dtype : dtype_like
+            float32 or float64.
+        shape : tuple of int
+            The shape of `pred`, the class axis last.
+
+        Returns
+        -------
+        tuple of ndarray
+            `pred` of moderate size, and a target: labels for the losses that take them.
+        """
+        raise NotImplementedError
 
     # The hooks of the families.
 
@@ -372,6 +401,13 @@ class ElementwiseLoss(Loss):
 
     family = "elementwise"
 
+    def sample(
+        self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        pred = (3 * rng.standard_normal(shape)).astype(dtype)
+        draw = TARGETS[self._properties["target"]]
+        return pred, np.asarray(draw(rng, shape)).astype(dtype)
+
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> _Batch:
         pred = check.prediction(pred, self.name, self._pred_name)
         target = check.dense_target(target, self.name, self._target_name, pred, self._pred_name)
@@ -469,6 +505,12 @@ class SoftmaxLoss(Loss):
         "ignore_index": -100,
         "axis": -1,
     }
+
+    def sample(
+        self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        pred = (3 * rng.standard_normal(shape)).astype(dtype)
+        return pred, rng.integers(0, shape[-1], shape[:-1])
 
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> _Batch:
         name = self.name
@@ -572,6 +614,7 @@ class SoftmaxLoss(Loss):
 def elementwise(
     *,
     arguments: tuple[str, str] = ("pred", "target"),
+    target: str = "real",
     options: dict[str, Option] | None = None,
     ulp_bound: float,
     nanoseconds: float,
@@ -581,13 +624,14 @@ def elementwise(
 
     The function is compiled for float32 and float64; `slope` and `curvature` are the first and
     second derivative with respect to pred. `nanoseconds` is the rough serial time per element, by
-    which the number of threads is chosen.
+    which the number of threads is chosen; `target` is the domain of targets, a key of TARGETS.
     """
 
     def decorate(scalar: Any) -> ElementwiseLoss:
         return ElementwiseLoss(
             scalar,
             arguments=arguments,
+            target=target,
             options=options or {},
             ulp_bound=ulp_bound,
             nanoseconds=nanoseconds,

@@ -1,16 +1,17 @@
-"""Scalar exp, log and their relatives which LLVM can turn into vector code.
+"""Scalar exp, log and their relatives which LLVM turns into vector code.
 
-Numba has no vector exp or log: a call to the C library keeps a loop scalar. The functions here are
-straight-line arithmetic (no branches, no calls, no tables), so a loop that calls them becomes vector
-code as a whole. Each is a stub overloaded for float32 and float64; the constants have the type of
-the argument, hence float32 stays float32. From plain Python the stubs run compiled as well.
+Numba has no vector exp or log, and one call into the C library keeps a whole loop scalar. The
+functions here are straight-line arithmetic (no branch, no call, no table), so that a loop around
+them becomes vector code as a whole. Each is overloaded for float32 and float64; constants have the
+type of the argument, and no float64 hides in the float32 code. Plain Python may call them too.
 
-All mathematics is compiled with fastmath {'contract', 'nsz'}: products may fuse with sums, and the
-sign of a zero is not kept. Nothing may be reassociated, because the range reductions live on it, and
-NaN and infinity keep their meaning.
+All of it is compiled with fastmath {'contract', 'nsz'}: a product may fuse with a sum, and the sign
+of a zero may be lost. Nothing is reassociated, for the range reductions live on the order of their
+steps; NaN and infinity keep their meaning.
 
-`MAX_ULP` bounds the error of each function; an ulp is the spacing of floats at the exact result.
-Results below the smallest normal number may be flushed to 0 and are outside of the bounds.
+`MAX_ULP` bounds the error of each public function, where an ulp is the spacing of floats at the
+exact result. The measured errors in the docstrings are over all 2**32 arguments of float32 and a
+random @SAMPLE@ of float64, on a CPU with FMA; without one they grow by up to a quarter.
 """
 
 import functools
@@ -23,36 +24,21 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 JIT_OPTIONS = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
-
-MAX_ULP = {
-    "exp": 1.0,
-    "exp_nonpositive": 1.0,
-    "expm1": 2.0,
-    "log": 1.0,
-    "log1p": 1.0,
-    "log1p_unit": 1.5,
-    "sigmoid": 2.0,
-    "softplus": 2.0,
-    "tanh": 2.0,
-}
-
-
-# ---------------------------------------------------------------------------------------------------
-# Constants of the two formats
+MAX_ULP = {}  # by function name, for results which are normal numbers; filled by _mathematics
 
 
 class Format(NamedTuple):
-    """What the functions must know about a float type; Numba folds it into constants."""
+    """What the functions must know of a float type; Numba compiles it into constants."""
 
-    shift: float  # 1.5 * 2**mantissa_bits: adding it rounds to integer, into the lowest bits
+    shift: float  # 1.5 * 2**mantissa_bits: x + shift is x rounded to integer, in the lowest bits
     bias: float  # of the exponent
     mantissa_bits: float
     smallest_normal: float
-    exp_lowest: float  # exp is normal from here ...
+    exp_lowest: float  # exp is a normal number from here ...
     exp_highest: float  # ... and finite up to here
     saturation: float  # exp(-saturation) is lost beside 1
     log2_e: float
-    ln2_high: float  # few bits: n * ln2_high is exact
+    ln2_high: float  # so few bits that n * ln2_high is exact
     ln2_low: float
     exp: tuple
     log: tuple
@@ -60,16 +46,19 @@ class Format(NamedTuple):
 
 
 def _format(dtype, **constants):
-    def convert(value):
+    def typed(value):
         return tuple(map(dtype, value)) if isinstance(value, tuple) else dtype(value)
 
-    return Format(**{name: convert(value) for name, value in constants.items()})
+    return Format(**{name: typed(value) for name, value in constants.items()})
 
 
-# The polynomials are minimax fits (Remez exchange in 200 bits), then rounded:
-#   exp:        expm1(r) / r on |r| <= ln2 / 2, relative to expm1, first coefficients 1 exactly
-#   log:        (atanh(s) / s - 1) / s**2 in s**2, 2 atanh(s) = log m, sqrt(1/2) <= m < sqrt(2)
-#   log1p_unit: the same for 1 <= m <= 2
+# The polynomials, lowest power first, are minimax fits (Remez exchange in 200-bit arithmetic). The
+# leading coefficients were rounded first, where this matters, and the others fitted again.
+#   exp:        expm1(r) / r on |r| <= ln2 / 2, degrees 5 (float32) and 10 (float64), errors
+#               relative to expm1 2^-26.0 and 2^-55.4; here it is multiplied by r, plus 1
+#   log:        2 (atanh(s) / s - 1) / s^2 in s^2 for sqrt(1/2) <= (1 + s) / (1 - s) <= sqrt(2),
+#               degrees 2 and 6, errors relative to the logarithm 2^-30.2 and 2^-59.5
+#   log1p_unit: the same for 1 <= (1 + s) / (1 - s) <= 2, degrees 3 and 9, 2^-27.7 and 2^-59.4
 FORMATS = {
     types.float32: _format(
         np.float32,
@@ -82,15 +71,10 @@ FORMATS = {
         saturation=20,
         log2_e=1.4426950408889634,
         ln2_high=0.693359375,
-        ln2_low=-2.12194440054690583e-4,
-        exp=(
-            1.0, 1.0, 0.5, 0.1666654795408249, 0.04166709631681442, 0.00836616475135088,
-            0.0013873951975256205,
-        ),
-        log=(0.6666667594184864, 0.3997758625937866, 0.29870694875717163),
-        log1p_unit=(
-            0.666664183139801, 0.40021437406539917, 0.28003015114234924, 0.28006881475448607,
-        ),
+        ln2_low=-2.1219444005469058e-4,
+        exp=(1.0, 1.0, 0.5, 0.16666548, 0.041667096, 0.008366165, 0.0013873952),
+        log=(0.66666676, 0.39977586, 0.29870695),
+        log1p_unit=(0.6666642, 0.40021437, 0.28003016, 0.28006881),
     ),
     types.float64: _format(
         np.float64,
@@ -102,36 +86,35 @@ FORMATS = {
         exp_highest=709.782712893384,
         saturation=40,
         log2_e=1.4426950408889634,
-        ln2_high=0.693147180369123816490,
-        ln2_low=1.90821492927058770002e-10,
+        ln2_high=0.6931471803691238,
+        ln2_low=1.9082149292705877e-10,
         exp=(
             1.0, 1.0, 0.5000000000000006, 0.16666666666666607, 0.04166666666657528,
             0.008333333333394482, 0.0013888888931830403, 0.0001984126967999064,
             2.480150500927206e-05, 2.755746274241797e-06, 2.762614256534391e-07,
             2.5031038305215438e-08,
         ),
-        log=tuple(2 * v for v in (
-            0.3333333333333367, 0.19999999999708462, 0.1428571437096839, 0.11111099307894004,
-            0.09091781132389219, 0.07657049989635348, 0.07397742087981392,
-        )),
-        log1p_unit=tuple(2 * v for v in (
-            0.33333333333333154, 0.20000000000077958, 0.14285714274004682, 0.11111111980404484,
-            0.09090872106920385, 0.07693277145746125, 0.06650520466697564, 0.060528016672919266,
-            0.04171001971472498, 0.08507707985447939)),
+        log=(
+            0.6666666666666734, 0.39999999999416924, 0.2857142874193678, 0.22222198615788008,
+            0.18183562264778438, 0.15314099979270696, 0.14795484175962784,
+        ),
+        log1p_unit=(
+            0.6666666666666631, 0.40000000000155916, 0.28571428548009364, 0.22222223960808968,
+            0.1818174421384077, 0.1538655429149225, 0.13301040933395128, 0.12105603334583853,
+            0.08342003942944996, 0.17015415970895878,
+        ),
     ),
 }
 
 
-# ---------------------------------------------------------------------------------------------------
-# LLVM intrinsics
-
-
 def _llvm(name, arity):
+    """Code generator of an LLVM intrinsic whose arguments and result have one type."""
+
     def codegen(context, builder, signature, arguments):
         kind = context.get_value_type(signature.return_type)
-        function = builder.module.declare_intrinsic(
-            name, [kind], ir.FunctionType(kind, [kind] * arity)
-        )
+        # the type must be passed: the default is that of a function of one argument
+        function_type = ir.FunctionType(kind, [kind] * arity)
+        function = builder.module.declare_intrinsic(name, [kind], function_type)
         return builder.call(function, arguments)
 
     return codegen
@@ -149,58 +132,38 @@ def minimum(typing_context, a, b):
     return a(a, a), _llvm("llvm.minimum", 2)
 
 
-def _bits(builder, value, width):
-    return builder.bitcast(value, ir.IntType(width))
+def _bitcast(context, builder, signature, arguments):
+    return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
 
 @intrinsic
 def float_to_bits(typing_context, x):
     """The bit pattern of a float as a signed integer of the same width."""
-    integer = types.Integer.from_bitwidth(x.bitwidth, signed=True)
-    return integer(x), lambda context, builder, signature, arguments: _bits(
-        builder, arguments[0], x.bitwidth
-    )
+    return types.Integer.from_bitwidth(x.bitwidth, signed=True)(x), _bitcast
 
 
 @intrinsic
 def bits_to_float(typing_context, bits):
-    """The float whose bit pattern is the given int32 or int64."""
-    kind = {32: types.float32, 64: types.float64}[bits.bitwidth]
-    return kind(bits), lambda context, builder, signature, arguments: builder.bitcast(
-        arguments[0], context.get_value_type(kind)
-    )
+    """The float whose bit pattern is the given integer of 32 or 64 bits."""
+    return {32: types.float32, 64: types.float64}[bits.bitwidth](bits), _bitcast
 
 
-# The integer steps stay inside of intrinsics: Numba would widen int32 + int32 to int64.
-
-
-def _exponent_bits(builder, kind, shifted):
-    """n in the exponent's place, from the bits of n + shift."""
-    bits = _bits(builder, shifted, kind.bitwidth)
-    return builder.shl(bits, bits.type(int(FORMATS[kind].mantissa_bits)))
-
-
-@intrinsic
-def _power_of_two(typing_context, shifted):
-    """2**n from the float n + bias + shift, for -bias <= n <= bias + 1; the ends are 0 and inf."""
-
-    def codegen(context, builder, signature, arguments):
-        (value,) = arguments
-        return builder.bitcast(_exponent_bits(builder, shifted, value), value.type)
-
-    return shifted(shifted), codegen
+# Integer steps stay inside of the intrinsics, because Numba widens int32 + int32 to int64.
 
 
 @intrinsic
 def _add_exponent(typing_context, x, shifted):
-    """x * 2**n from x and the float n + shift; x and the result must be normal."""
+    """x * 2**n from the float shifted = n + shift; x and the result must be normal numbers.
+
+    For x = 0 and shifted = n + bias + shift it is 2**n, and the ends n = -bias and bias + 1 are 0
+    and inf.
+    """
 
     def codegen(context, builder, signature, arguments):
-        value, power = arguments
-        bits = _bits(builder, value, x.bitwidth)
-        return builder.bitcast(
-            builder.add(bits, _exponent_bits(builder, x, power)), value.type
-        )
+        integer = ir.IntType(x.bitwidth)
+        bits, n = (builder.bitcast(argument, integer) for argument in arguments)
+        n = builder.shl(n, integer(int(FORMATS[x].mantissa_bits)))
+        return builder.bitcast(builder.add(bits, n), arguments[0].type)
 
     return x(x, x), codegen
 
@@ -211,21 +174,16 @@ def _split(typing_context, x):
 
     def codegen(context, builder, signature, arguments):
         (value,) = arguments
-        form = FORMATS[x]
-        integer = ir.IntType(x.bitwidth)
-        mantissa_bits = int(form.mantissa_bits)
-        import os
-        lowest = integer(int(np.array(float(os.environ.get('PIVOT',0.5**0.5)), str(x)).view(f"int{x.bitwidth}")))
-        offset = builder.sub(_bits(builder, value, x.bitwidth), lowest)
-        mantissa = builder.and_(offset, integer((1 << mantissa_bits) - 1))
-        mantissa = builder.bitcast(builder.add(mantissa, lowest), value.type)
-        # AVX2 cannot convert int64 to float64: the shift constant does it, in both types
-        shift = builder.bitcast(value.type(float(form.shift)), integer)
-        exponent = builder.add(builder.ashr(offset, integer(mantissa_bits)), shift)
-        exponent = builder.fsub(
-            builder.bitcast(exponent, value.type), value.type(float(form.shift))
-        )
-        return context.make_tuple(builder, signature.return_type, (mantissa, exponent))
+        kind, integer = value.type, ir.IntType(x.bitwidth)
+        mantissa_bits, shift = int(FORMATS[x].mantissa_bits), kind(float(FORMATS[x].shift))
+        lowest = builder.bitcast(kind(float(type(FORMATS[x].shift)(0.5**0.5))), integer)
+        offset = builder.sub(builder.bitcast(value, integer), lowest)
+        m = builder.add(builder.and_(offset, integer((1 << mantissa_bits) - 1)), lowest)
+        # by way of the shift, since AVX2 does not convert int64 to float64
+        k = builder.ashr(offset, integer(mantissa_bits))
+        k = builder.bitcast(builder.add(k, builder.bitcast(shift, integer)), kind)
+        pair = builder.bitcast(m, kind), builder.fsub(k, shift)
+        return context.make_tuple(builder, signature.return_type, pair)
 
     return types.UniTuple(x, 2)(x), codegen
 
@@ -234,8 +192,8 @@ def _split(typing_context, x):
 def _polynomial(typing_context, x, coefficients):
     """Sum of coefficients[i] * x**i by Horner's rule.
 
-    Estrin's scheme measured 0 to 10 % slower in loops (more multiplications; the independent
-    iterations hide Horner's latency) and doubles the error of exp.
+    Estrin's scheme measured 0 to 8 % slower in loops: it multiplies more, and the independent
+    iterations hide Horner's latency anyway. It also doubles the error of exp.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -248,121 +206,171 @@ def _polynomial(typing_context, x, coefficients):
     return x(x, coefficients), codegen
 
 
-# ---------------------------------------------------------------------------------------------------
-# Functions
-
-
-def _mathematics(implement):
-    """Make ``implement(type of x)``, which returns the scalar code, a function of x for nopython.
+def _mathematics(max_ulp=None):
+    """Make ``implement(type of x)``, which returns the scalar code, a function for nopython code.
 
     forceinline, because LLVM vectorises only what it has inlined.
     """
 
-    @functools.wraps(implement)
-    def function(*arguments):
-        return compiled()(*arguments)
+    def decorate(implement):
+        @functools.wraps(implement)
+        def function(*arguments):
+            return compiled()(*arguments)
 
-    @functools.cache
-    def compiled():
-        return njit(lambda *arguments: function(*arguments), **JIT_OPTIONS)
+        @functools.cache
+        def compiled():
+            return njit(lambda *arguments: function(*arguments), **JIT_OPTIONS)
 
-    @functools.wraps(implement)
-    def implement_floats(*kinds):
-        return implement(*kinds) if kinds[0] in FORMATS else None
+        @functools.wraps(implement)
+        def implement_float(*kinds):
+            return implement(*kinds) if kinds[0] in FORMATS else None
 
-    overload(function, jit_options={**JIT_OPTIONS, "forceinline": True})(implement_floats)
-    return function
+        overload(function, jit_options={**JIT_OPTIONS, "forceinline": True})(implement_float)
+        if max_ulp is not None:
+            MAX_ULP[implement.__name__] = max_ulp
+        return function
+
+    return decorate
 
 
-@_mathematics
+@_mathematics()
 def _reduce(x, shift):
-    """(r, n + shift) with x = n ln2 + r, |r| <= ln2 / 2, after Cody and Waite (1980)."""
+    """(n + shift, high, low) with x = n ln2 + high - low, after Cody and Waite (1980).
+
+    |high - low| <= ln2 / 2, high is exact, low = n * ln2_low is small.
+    """
     form = FORMATS[x]
 
     def reduce(x, shift):
         shifted = x * form.log2_e + shift
         n = shifted - shift
-        return (x - n * form.ln2_high) - n * form.ln2_low, shifted
+        return shifted, x - n * form.ln2_high, n * form.ln2_low
 
     return reduce
 
 
-@_mathematics
+@_mathematics(max_ulp=1.2)
 def exp(x):
+    """Exponential function.
+
+    exp(x) = 2**n exp(r), exp(r) by a polynomial, n added to the exponent in the bit pattern.
+
+    Parameters
+    ----------
+    x : float32 or float64
+
+    Returns
+    -------
+    float of the same type
+        Within 1.2 ulp (measured: @exp@). inf above 88.72283 (float64: 709.782712893384); exactly 0
+        below -87.33654 (-708.3964185322641), where a result would be subnormal. NaN gives NaN.
+    """
     form = FORMATS[x]
 
     def exp(x):
         T = type(x)
-        r, shifted = _reduce(x, form.shift)
-        y = _add_exponent(_polynomial(r, form.exp), shifted)
+        shifted, high, low = _reduce(x, form.shift)
+        y = _add_exponent(_polynomial(high - low, form.exp), shifted)
         y = T(0) if x < form.exp_lowest else y
+        # x + inf serves both: overflow, and NaN, whose bits the integer addition has disturbed
         return y if x <= form.exp_highest else x + T(np.inf)
 
     return exp
 
 
-@_mathematics
+@_mathematics(max_ulp=1.2)
 def exp_nonpositive(x):
+    """Exponential function of numbers which are not large, such as x - max(x) or -abs(x).
+
+    One clamp and a product by 2**n replace both selections of `exp`: faster by 5 % with AVX-512, by
+    15 % with AVX2.
+
+    Parameters
+    ----------
+    x : float32 or float64
+        At most 88.3 (float64: 709.4). Above, inf included, the result is undefined.
+
+    Returns
+    -------
+    float of the same type
+        Within 1.2 ulp (measured: @exp_nonpositive@). Results below the smallest normal number are
+        subnormal or 0. NaN gives NaN.
+    """
     form = FORMATS[x]
 
     def exp_nonpositive(x):
         T = type(x)
-        lowest = form.exp_lowest - T(1)
-        r, shifted = _reduce(lowest if x < lowest else x, form.shift + form.bias)
-        return _polynomial(r, form.exp) * _power_of_two(shifted)
+        lowest = form.exp_lowest - T(1)  # 2**n is 0 from here
+        shifted, high, low = _reduce(lowest if x < lowest else x, form.shift + form.bias)
+        return _polynomial(high - low, form.exp) * _add_exponent(T(0), shifted)
 
     return exp_nonpositive
 
 
-@_mathematics
+@_mathematics()
 def _half_expm1(x):
-    """(exp(x) - 1) / 2, the half so that 2**n stays finite; x between -saturation and overflow."""
+    """(exp(x) - 1) / 2 for x from -saturation to just above the overflow of exp.
+
+    exp(x) - 1 = (2**n high + 2**n - 1) + 2**n (r**2 P(r) - low): with high, unlike r = high - low,
+    the first bracket is nearly free of rounding errors. Halved, because 2**n may overflow.
+    """
     form = FORMATS[x]
     tail = form.exp[2:]
 
     def half_expm1(x):
         T = type(x)
-        shifted = x * form.log2_e + (form.shift + (form.bias - T(1)))
-        n = shifted - (form.shift + (form.bias - T(1)))
-        high = x - n * form.ln2_high
-        low = n * form.ln2_low
-        r = high - low
-        half = _power_of_two(shifted)
+        shifted, high, low = _reduce(x, form.shift + (form.bias - T(1)))
+        half, r = _add_exponent(T(0), shifted), high - low
         return (half * high + (half - T(0.5))) + half * ((r * r) * _polynomial(r, tail) - low)
 
     return half_expm1
 
 
-@_mathematics
+@_mathematics(max_ulp=1.3)
 def expm1(x):
+    """exp(x) - 1, accurate near 0 as well.
+
+    Parameters
+    ----------
+    x : float32 or float64
+
+    Returns
+    -------
+    float of the same type
+        Within 1.3 ulp (measured: @expm1@), for subnormal x too. inf above 88.72283 (float64:
+        709.782712893384), -1 for -inf. NaN gives NaN.
+    """
     form = FORMATS[x]
 
     def expm1(x):
         T = type(x)
+        highest = form.exp_highest + T(0.25)
         x = -form.saturation if x < -form.saturation else x
-        highest = form.exp_highest + T(1)
         y = _half_expm1(highest if x > highest else x)
         return y + y
 
     return expm1
 
 
-@_mathematics
+@_mathematics()
 def _log1p_tail(f, coefficients):
-    """f - log(1 + f) = s * (f - s**2 P(s**2)), s = f / (2 + f)."""
+    """f - log(1 + f), from log(1 + f) = 2 atanh(s) with s = f / (2 + f), and 2 s = f - s f.
+
+    So the error of the division meets the small tail only (Tang 1990). A polynomial in f itself
+    saves the division but takes 3 times as many terms: no faster.
+    """
 
     def log1p_tail(f, coefficients):
-        T = type(f)
-        s = f / (T(2) + f)
+        s = f / (type(f)(2) + f)
         z = s * s
         return s * (f - z * _polynomial(z, coefficients))
 
     return log1p_tail
 
 
-@_mathematics
+@_mathematics()
 def _log_scaled(f, k):
-    """log(2**k * (1 + f))."""
+    """log(2**k (1 + f)) for sqrt(1/2) <= 1 + f <= sqrt(2), the small terms added first."""
     form = FORMATS[f]
 
     def log_scaled(f, k):
@@ -371,15 +379,27 @@ def _log_scaled(f, k):
     return log_scaled
 
 
-@_mathematics
+@_mathematics(max_ulp=1.2)
 def log(x):
+    """Natural logarithm.
+
+    Parameters
+    ----------
+    x : float32 or float64
+
+    Returns
+    -------
+    float of the same type
+        Within 1.2 ulp (measured: @log@), for subnormal x too. -inf for 0, NaN for negative numbers,
+        inf for inf. NaN gives NaN.
+    """
     form = FORMATS[x]
-    scale = type(form.bias)(2.0**form.mantissa_bits)
+    up = 2**form.mantissa_bits
 
     def log(x):
         T = type(x)
         subnormal = x < form.smallest_normal
-        m, k = _split(x * scale if subnormal else x)
+        m, k = _split(x * up if subnormal else x)
         y = _log_scaled(m - T(1), k - (form.mantissa_bits if subnormal else T(0)))
         y = y if x < T(np.inf) else x
         return (T(-np.inf) if x == T(0) else T(np.nan)) if x <= T(0) else y
@@ -387,15 +407,29 @@ def log(x):
     return log
 
 
-@_mathematics
+@_mathematics(max_ulp=1.6)
 def log1p(x):
+    """log(1 + x), accurate near 0 as well.
+
+    The rounded 1 + x only chooses k. f = 2**-k x + (2**-k - 1) is then taken from x itself with one
+    rounding; the textbook divides the rounding error of 1 + x by 1 + x instead.
+
+    Parameters
+    ----------
+    x : float32 or float64
+
+    Returns
+    -------
+    float of the same type
+        Within 1.6 ulp (measured: @log1p@), for subnormal x too. -inf for -1, NaN below, inf for
+        inf. NaN gives NaN.
+    """
     form = FORMATS[x]
 
     def log1p(x):
         T = type(x)
-        k = _split(T(1) + x)[1]
-        # four times 2**-k, which is normal for the largest x too
-        scale = _power_of_two((form.shift + form.bias + T(2)) - k)
+        _, k = _split(T(1) + x)
+        scale = _add_exponent(T(0), form.shift + form.bias + T(2) - k)  # 2**(2 - k), always normal
         y = _log_scaled((x * scale) * T(0.25) + (scale * T(0.25) - T(1)), k)
         y = y if x < T(np.inf) else x
         return (T(-np.inf) if x == T(-1) else T(np.nan)) if x <= T(-1) else y
@@ -403,8 +437,22 @@ def log1p(x):
     return log1p
 
 
-@_mathematics
+@_mathematics(max_ulp=1.3)
 def log1p_unit(e):
+    """log(1 + e) for e from 0 to 1, which needs no range reduction.
+
+    For losses of sigmoids: e = exp_nonpositive(-abs(x)) serves it and 1 / (1 + e).
+
+    Parameters
+    ----------
+    e : float32 or float64
+        From 0 to 1; elsewhere the result is undefined.
+
+    Returns
+    -------
+    float of the same type
+        Within 1.3 ulp (measured: @log1p_unit@), for subnormal e too. NaN gives NaN.
+    """
     form = FORMATS[e]
 
     def log1p_unit(e):
@@ -413,8 +461,23 @@ def log1p_unit(e):
     return log1p_unit
 
 
-@_mathematics
+@_mathematics(max_ulp=2.0)
 def sigmoid(x):
+    """Logistic function 1 / (1 + exp(-x)).
+
+    With e = exp(-abs(x)) and y = 1, or y = e for negative x, it is y / (1 + e) = y - y e / (1 + e):
+    the sum and the division then err in the second term only. The quotient errs by 2.3 ulp.
+
+    Parameters
+    ----------
+    x : float32 or float64
+
+    Returns
+    -------
+    float of the same type
+        Within 2.0 ulp (measured: @sigmoid@), in the tails too. Results below the smallest normal
+        number are subnormal or 0. 1 for inf, 0 for -inf. NaN gives NaN.
+    """
 
     def sigmoid(x):
         T = type(x)
@@ -425,8 +488,20 @@ def sigmoid(x):
     return sigmoid
 
 
-@_mathematics
+@_mathematics(max_ulp=2.0)
 def softplus(x):
+    """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-abs(x))).
+
+    Parameters
+    ----------
+    x : float32 or float64
+
+    Returns
+    -------
+    float of the same type
+        Within 2.0 ulp (measured: @softplus@), in the negative tail too. Results below the smallest
+        normal number are subnormal or 0. inf for inf, 0 for -inf. NaN gives NaN.
+    """
 
     def softplus(x):
         T = type(x)
@@ -435,10 +510,24 @@ def softplus(x):
     return softplus
 
 
-@_mathematics
+@_mathematics(max_ulp=1.8)
 def tanh(x):
+    """Hyperbolic tangent.
+
+    With h = expm1(2 abs(x)) / 2 it is h / (h + 1) = h - h h / (h + 1) = 1 - 1 / (h + 1): the second
+    form for h < 1, the third above, because the quotient alone errs by 2.4 ulp.
+
+    Parameters
+    ----------
+    x : float32 or float64
+
+    Returns
+    -------
+    float of the same type
+        Within 1.8 ulp (measured: @tanh@), for subnormal x too. 1 for inf, -1 for -inf. NaN gives
+        NaN.
+    """
     form = FORMATS[x]
-    tail = form.exp[2:]
 
     def tanh(x):
         T = type(x)

@@ -125,14 +125,14 @@ def live_weight(labels, ignore_index, classes, sample_weight, class_weight, row)
 
 
 @inlined
-def skip_row(grad, hess, losses, row, accumulate):
-    """Leave zeros where an ignored row, whose logits are not even looked at, has its results."""
+def skip_row(g, h, losses, row, accumulate):
+    """Leave zeros where a row that does not count, and is not even looked at, has its results."""
     if losses is not None:
         losses[row] = 0
-    if grad is not None and accumulate is None:
-        grad[row] = 0
-    if hess is not None:
-        hess[row] = 0
+    if g is not None and accumulate is None:
+        g[:] = 0
+    if h is not None:
+        h[:] = 0
 
 
 @inlined

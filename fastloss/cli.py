@@ -209,7 +209,7 @@ def _check(options: argparse.Namespace) -> int:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title="Worst errors, in units in the last place (ulp)",
-        caption="Allowed: the bound the loss states, plus what one epsilon in the inputs does.",
+        caption="Allowed: the bound the loss states, plus what two epsilons in the inputs do.",
     )
     table.add_column("loss", no_wrap=True)
     table.add_column("dtype", no_wrap=True)

@@ -9,6 +9,7 @@ from fastloss._options import clip_epsilon, positive_weight, smoothing
 
 @elementwise(
     arguments=("logits", "target"),
+    target="probability",
     options={
         "pos_weight": positive_weight(),
         "label_smoothing": smoothing(),
