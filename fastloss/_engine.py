@@ -98,31 +98,32 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
 
 
 def run(
-    kernel_of: Callable[[bool], Function],
+    kernel_of: Function,
+    variant: tuple[Any, ...],
     arguments: tuple[Any, ...],
     nanoseconds: float,
-    num_threads: int | None,
+    num_threads: int | None = None,
 ) -> Any:
-    """Call the serial or the parallel kernel, whichever suits the amount of work.
+    """Call the serial or the parallel kernel of a variant, whichever suits the amount of work.
 
     Both give the same bits. The parallel one is left aside where it would be dangerous: while
     another Python thread is inside a parallel region (Numba's workqueue layer would abort the
     process), and in a forked child of a process whose pool was running (libgomp would).
     """
     if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
-        return kernel_of(False)(*arguments)
-    threads = numba.get_num_threads()
-    if num_threads is not None:
-        threads = min(num_threads, numba.config.NUMBA_NUM_THREADS)
+        return kernel_of(*variant, False)(*arguments)
+    before = numba.get_num_threads()
+    threads = before if num_threads is None else min(num_threads, numba.config.NUMBA_NUM_THREADS)
     if threads == 1 or not _pool.acquire(blocking=False):
-        return kernel_of(False)(*arguments)
+        return kernel_of(*variant, False)(*arguments)
     try:
         if numba.threading_layer() == "workqueue" and threading.active_count() > 1:
-            return kernel_of(False)(*arguments)  # whoever else runs may hold the pool
-        before = numba.get_num_threads()
+            return kernel_of(*variant, False)(*arguments)  # whoever else runs may hold the pool
+        if threads == before:
+            return kernel_of(*variant, True)(*arguments)
         numba.set_num_threads(threads)
         try:
-            return kernel_of(True)(*arguments)
+            return kernel_of(*variant, True)(*arguments)
         finally:
             numba.set_num_threads(before)
     finally:

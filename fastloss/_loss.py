@@ -18,6 +18,8 @@ from fastloss._llvm import OVERLAP
 from fastloss._softmax import TILE_CLASSES
 from fastloss._validate import Array, Option
 
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
 VALUE = {
     "sample_weight": None,
     "reduction": "mean",
@@ -119,12 +121,27 @@ class Loss:
         return _find, (self.__module__, self.name)
 
     def __call__(self, pred: Any, target: Any, /, **keywords: Any) -> Any:
+        if not keywords and type(pred) is type(target) is np.ndarray:
+            value = self._quick(pred, target, None)
+            if value is not None:
+                return value
         return self._evaluate(pred, target, keywords, VALUE)[0]
 
     def _add_methods(self) -> None:
         """Give the instance its derivative calls, each with its real signature."""
 
         def value_and_grad(pred: Any, target: Any, /, **keywords: Any) -> tuple[Any, Array]:
+            if type(pred) is type(target) is np.ndarray:
+                if not keywords:
+                    out = np.empty_like(pred)
+                elif len(keywords) == 1:
+                    out = keywords.get("grad_out")
+                else:
+                    out = None
+                if type(out) is np.ndarray:
+                    value = self._quick(pred, target, out)
+                    if value is not None:
+                        return value, out
             return self._evaluate(pred, target, keywords, GRADIENT)[:2]  # type: ignore[return-value]
 
         def grad(pred: Any, target: Any, /, **keywords: Any) -> Array:
@@ -186,6 +203,14 @@ class Loss:
         raise NotImplementedError
 
     # The hooks of the families.
+
+    def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
+        """Return the mean loss of the plainest call without delay, or None if it is not that.
+
+        The plainest call has no options, and arrays that the kernel can take as they are. None
+        leaves everything, errors included, to `_evaluate`.
+        """
+        raise NotImplementedError
 
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> _Batch:
         raise NotImplementedError
@@ -401,12 +426,42 @@ class ElementwiseLoss(Loss):
 
     family = "elementwise"
 
+    def __init__(self, scalar: FunctionType, **record: Any) -> None:
+        super().__init__(scalar, **record)
+        values = {name: option.default for name, option in self.options.items()}
+        self._defaults = {
+            dtype.char: self._scalar_options(values, dtype) for dtype in (FLOAT32, FLOAT64)
+        }
+
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
     ) -> tuple[Array, Array]:
         pred = (3 * rng.standard_normal(shape)).astype(dtype)
         draw = TARGETS[self._properties["target"]]
         return pred, np.asarray(draw(rng, shape)).astype(dtype)
+
+    def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
+        dtype, shape = pred.dtype, pred.shape
+        if (
+            (dtype is not FLOAT32 and dtype is not FLOAT64)
+            or target.dtype is not dtype
+            or target.shape != shape
+            or not (pred.flags.carray and target.flags.carray)
+            or not pred.size
+        ):
+            return None
+        if grad is not None:
+            if grad.dtype is not dtype or grad.shape != shape or not grad.flags.carray:
+                return None
+            grad = grad.ravel()
+        value, status = _engine.run(
+            _engine.elementwise_kernel,
+            (self._scalar, True),
+            (pred.ravel(), target.ravel(), grad, None, None, None, None, None,
+             self._defaults[dtype.char], math.nan, 1.0, None),
+            self._nanoseconds * pred.size,
+        )  # fmt: skip
+        return value if status == -1 else None
 
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> _Batch:
         pred = check.prediction(pred, self.name, self._pred_name)
@@ -416,6 +471,25 @@ class ElementwiseLoss(Loss):
             for name, option in self.options.items()
         }
         return _Batch(pred, target, pred.shape, (pred.shape, pred.shape[:1]), options)
+
+    def _scalar_options(self, values: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return the options as the kernel takes them: numbers of its type, None for neutral ones.
+
+        Neutral options are all None or none of them is (but for those that shape the formula):
+        two kernels to compile instead of one for each combination. Arrays travel separately.
+        """
+
+        def is_default(name: str) -> bool:
+            return np.ndim(values[name]) == 0 and values[name] == self.options[name].default
+
+        weighing = [k for k, x in self.options.items() if x.neutral and not x.shapes_formula]
+        plain = all(is_default(name) for name in weighing)
+        return tuple(
+            None if option.neutral and (is_default(name) if option.shapes_formula else plain)
+            else dtype.type(values[name])
+            for name, option in self.options.items()
+            if np.ndim(values[name]) == 0
+        )  # fmt: skip
 
     def _option(self, name: str, option: Option, value: Any, pred: Array) -> Any:
         if option.per_class and np.ndim(value) > 0:
@@ -427,7 +501,6 @@ class ElementwiseLoss(Loss):
 
     def _launch(self, batch: _Batch, work: _Work) -> tuple[float, int]:
         size = batch.pred.size
-        dtype = batch.pred.dtype.type
 
         def spread(values: Array | None) -> tuple[Array, int, int] | None:
             """Give each element its number: see the loop templates."""
@@ -438,22 +511,11 @@ class ElementwiseLoss(Loss):
             per_row = values.size  # one number per entry of the first axis
             return (values, 1, per_row) if work.order == "F" else (values, size // per_row, per_row)
 
-        neutral = all(
-            np.ndim(batch.options[name]) == 0 and batch.options[name] == option.default
-            for name, option in self.options.items()
-            if option.neutral and not option.shapes_formula
-        )
         per_class = None
-        options: list[Any] = []
-        for name, option in self.options.items():
-            value = batch.options[name]
+        for value in batch.options.values():
             if isinstance(value, np.ndarray):
                 run = size // value.size if work.order == "F" else 1
                 per_class = (_flat(value, "C"), run, value.size)
-            elif option.shapes_formula:
-                options.append(None if value == option.default else dtype(value))
-            else:
-                options.append(None if option.neutral and neutral else dtype(value))
         arguments = (
             work.pred,
             work.target,
@@ -463,14 +525,15 @@ class ElementwiseLoss(Loss):
             spread(work.sample_weight),
             spread(work.upstream),
             per_class,
-            tuple(options),
+            self._scalar_options(batch.options, batch.pred.dtype),
             work.divisor,
             work.scale,
             True if work.accumulate else None,
         )
         plain = work.losses is None and all(x is None for x in (*arguments[5:8], arguments[-1]))
         return _engine.run(  # type: ignore[no-any-return]
-            lambda parallel: _engine.elementwise_kernel(self._scalar, plain, parallel),
+            _engine.elementwise_kernel,
+            (self._scalar, plain),
             arguments,
             self._nanoseconds * size,
             work.num_threads,
@@ -511,6 +574,31 @@ class SoftmaxLoss(Loss):
     ) -> tuple[Array, Array]:
         pred = (3 * rng.standard_normal(shape)).astype(dtype)
         return pred, rng.integers(0, shape[-1], shape[:-1])
+
+    def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
+        dtype, shape = pred.dtype, pred.shape
+        if (
+            (dtype is not FLOAT32 and dtype is not FLOAT64)
+            or len(shape) != 2
+            or target.shape != shape[:1]
+            or target.dtype.kind not in "iu"
+            or not (pred.flags.carray and target.flags.carray)
+            or not pred.size
+        ):
+            return None
+        if grad is not None:
+            if grad.dtype is not dtype or grad.shape != shape or not grad.flags.carray:
+                return None
+            grad = grad.ravel()
+        rows, classes = shape
+        value, status = _engine.run(
+            _engine.softmax_kernel,
+            (self._scalar, False, classes <= TILE_CLASSES),
+            (pred.ravel(), target, None, grad, None, None, None, None, None, None, None, None,
+             (), -100, rows, classes, 1, math.nan, 1.0),
+            self._nanoseconds * pred.size,
+        )  # fmt: skip
+        return value if status == -1 else None
 
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> _Batch:
         name = self.name
@@ -568,7 +656,8 @@ class SoftmaxLoss(Loss):
             work.scale,
         )
         return _engine.run(  # type: ignore[no-any-return]
-            lambda parallel: _engine.softmax_kernel(self._scalar, soft, tiled, parallel),
+            _engine.softmax_kernel,
+            (self._scalar, soft, tiled),
             arguments,
             self._nanoseconds * batch.pred.size,
             work.num_threads,

@@ -11,7 +11,7 @@ steps; NaN and infinity keep their meaning.
 
 `MAX_ULP` bounds the error of each public function, where an ulp is the spacing of floats at the
 exact result. The measured errors in the docstrings are over all 2**32 arguments of float32 and a
-random @SAMPLE@ of float64, on a CPU with FMA; without one they grow by up to a quarter.
+random 5 * 10**7 of float64, on a CPU with FMA; without one they grow by up to a quarter.
 """
 
 import functools
@@ -59,6 +59,7 @@ def _format(dtype, **constants):
 #   log:        2 (atanh(s) / s - 1) / s^2 in s^2 for sqrt(1/2) <= (1 + s) / (1 - s) <= sqrt(2),
 #               degrees 2 and 6, errors relative to the logarithm 2^-30.2 and 2^-59.5
 #   log1p_unit: the same for 1 <= (1 + s) / (1 - s) <= 2, degrees 3 and 9, 2^-27.7 and 2^-59.4
+# fmt: off
 FORMATS = {
     types.float32: _format(
         np.float32,
@@ -105,6 +106,7 @@ FORMATS = {
         ),
     ),
 }
+# fmt: on
 
 
 def _llvm(name, arity):
@@ -122,13 +124,13 @@ def _llvm(name, arity):
 
 @intrinsic
 def maximum(typing_context, a, b):
-    """The larger of two floats of one type, NaN if either is NaN; vectorises as a reduction."""
+    """Return the larger of two floats of one type, or NaN if either is; vectorises in reductions."""
     return a(a, a), _llvm("llvm.maximum", 2)
 
 
 @intrinsic
 def minimum(typing_context, a, b):
-    """The smaller of two floats of one type, NaN if either is NaN; vectorises as a reduction."""
+    """Return the smaller of two floats of one type, or NaN if either is; vectorises in reductions."""
     return a(a, a), _llvm("llvm.minimum", 2)
 
 
@@ -138,13 +140,13 @@ def _bitcast(context, builder, signature, arguments):
 
 @intrinsic
 def float_to_bits(typing_context, x):
-    """The bit pattern of a float as a signed integer of the same width."""
+    """Return the bit pattern of a float as a signed integer of the same width."""
     return types.Integer.from_bitwidth(x.bitwidth, signed=True)(x), _bitcast
 
 
 @intrinsic
 def bits_to_float(typing_context, bits):
-    """The float whose bit pattern is the given integer of 32 or 64 bits."""
+    """Return the float whose bit pattern is the given integer of 32 or 64 bits."""
     return {32: types.float32, 64: types.float64}[bits.bitwidth](bits), _bitcast
 
 
@@ -153,7 +155,7 @@ def bits_to_float(typing_context, bits):
 
 @intrinsic
 def _add_exponent(typing_context, x, shifted):
-    """x * 2**n from the float shifted = n + shift; x and the result must be normal numbers.
+    """Return x * 2**n from the float shifted = n + shift; x and the result must be normal numbers.
 
     For x = 0 and shifted = n + bias + shift it is 2**n, and the ends n = -bias and bias + 1 are 0
     and inf.
@@ -354,7 +356,7 @@ def expm1(x):
 
 @_mathematics()
 def _log1p_tail(f, coefficients):
-    """f - log(1 + f), from log(1 + f) = 2 atanh(s) with s = f / (2 + f), and 2 s = f - s f.
+    """Return f - log(1 + f), from log(1 + f) = 2 atanh(s), s = f / (2 + f), and 2 s = f - s f.
 
     So the error of the division meets the small tail only (Tang 1990). A polynomial in f itself
     saves the division but takes 3 times as many terms: no faster.
