@@ -6,8 +6,8 @@ a number is the sum of
 - the bound the loss states, in units in the last place (ulp) of the true number (for a softmax it
   grows by 2 with each unit of the spread of the row's logits), and
 - how far the true number moves when each input and option moves by two epsilons of the type: one
-  for its own rounding, which no program can undo, one for that of what is computed from it. For soft
-  targets this covers the difference of two nearly equal numbers.
+  for its own rounding, which no program can undo, one for that of what is computed from it. For
+  soft targets this covers the difference of two nearly equal numbers.
 """
 
 from collections.abc import Iterator
@@ -118,9 +118,7 @@ def _measure(
     if loss.family == "softmax":
         bound = bound + 2 * np.ptp(_widened(pred), axis=-1, keepdims=True)
     loss_error, loss_share = _compare(value, true_value, moved_value, np.max(bound), dtype)
-    gradient_error, gradient_share = _compare(
-        gradient, true_gradient, moved_gradient, bound, dtype
-    )
+    gradient_error, gradient_share = _compare(gradient, true_gradient, moved_gradient, bound, dtype)
     return loss_error, gradient_error, float(np.maximum(loss_share, gradient_share))
 
 
@@ -138,7 +136,9 @@ def _widened(array: NDArray[Any]) -> NDArray[Any]:
 def _moved(value: Any, dtype: str, rng: np.random.Generator) -> Any:
     """Return a floating value moved up or down by two epsilons, number by number, others as is."""
     if isinstance(value, float):
-        return value * (1 + rng.choice((-1, 1)) * 2 * float(np.finfo(dtype).eps))
+        return value * (1 + rng.choice((-2, 2)) * float(np.finfo(dtype).eps))
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return value * (1 + rng.choice((-1, 1), value.shape) * 2 * np.longdouble(np.finfo(dtype).eps))
+        return value * (
+            1 + rng.choice((-1, 1), value.shape) * 2 * np.longdouble(np.finfo(dtype).eps)
+        )
     return value

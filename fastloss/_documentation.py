@@ -69,7 +69,15 @@ _METHODS = {
         "Return the loss, its gradient and the diagonal of its Hessian, computed in one pass.",
         "The reduced loss, and its first and second derivatives by each entry of `{pred}`.",
     ),
+    "reference": (
+        "Return the loss and its gradient by the textbook formula, in plain NumPy.",
+        "The reduced loss (or the single losses), and its gradient, in the type of `{pred}`.",
+    ),
 }
+
+_REFERENCE = """\
+Meant to be read and to be compared with, also in longdouble or with complex numbers: it checks
+little. Takes the options of `fastloss.{name}`, `sample_weight`, `reduction` and `normalizer`."""
 
 
 def _indented(text: str) -> str:
@@ -96,6 +104,9 @@ def of_loss(loss: "Loss", own: str) -> str:
 def of_method(loss: "Loss", method: str) -> str:
     """Return the docstring of one of a loss's methods."""
     summary, returned = _METHODS[method]
+    if method == "reference":
+        text = f"{summary}\n\n{_REFERENCE}\n\nReturns\n-------\n{returned}\n"
+        return text.format(name=loss.name, pred=loss._pred_name)
     extra = _GRADIENT + ("\n" + _HESSIAN if method == "value_grad_hess" else "")
     text = f"{summary}\n\nTakes the arguments of `fastloss.{loss.name}` and:\n\n"
     text += f"Parameters\n----------\n{extra}\n\nReturns\n-------\n{returned}\n"

@@ -20,7 +20,7 @@ from typing import Any
 import numba
 from numba.np.ufunc import parallel as numba_pool
 
-from fastloss import _elementwise, _softmax
+from fastloss._drivers import elementwise, rows, softmax, tiles
 from fastloss._jit import LOOPS, MATHEMATICS
 
 Function = Callable[..., Any]
@@ -29,7 +29,10 @@ PARALLEL_NANOSECONDS = 20_000
 """Work, in serial time, from which on opening a parallel region (about 5 µs) pays."""
 
 _PACKAGE = Path(__file__).parent
-_SOURCES = ("_jit.py", "_llvm.py", "_math.py", "_elementwise.py", "_softmax.py", "_engine.py")
+_SOURCES = [
+    *sorted(_PACKAGE.glob("_drivers/*.py")),
+    *(_PACKAGE / name for name in ("_engine.py", "_jit.py", "_llvm.py", "_math.py")),
+]
 
 _compiling = threading.RLock()
 _pool = threading.Lock()
@@ -40,21 +43,20 @@ _serial_only = False
 def _digest(function: FunctionType) -> str:
     """Return a digest of all sources that a kernel with this scalar function is compiled from."""
     digest = hashlib.sha256(function.__qualname__.encode())
-    for path in (*(_PACKAGE / name for name in _SOURCES), Path(function.__code__.co_filename)):
+    for path in (*_SOURCES, Path(function.__code__.co_filename)):
         digest.update(path.read_bytes() if path.is_file() else repr(function.__code__).encode())
     return digest.hexdigest()[:20]
 
 
-def _clone(template: FunctionType, name: str, bindings: dict[str, Any]) -> FunctionType:
+def _clone(template: Function, name: str, bindings: dict[str, Any]) -> FunctionType:
     """Return the template with other globals and another name."""
+    assert isinstance(template, FunctionType)
     code = template.__code__.replace(co_name=name.rpartition(".")[2], co_qualname=name)
-    clone = FunctionType(code, {**template.__globals__, **bindings}, code.co_name)
-    clone.__qualname__ = name
-    return clone
+    return FunctionType(code, {**template.__globals__, **bindings}, code.co_name)
 
 
 def _compiled_driver(
-    driver: FunctionType, bindings: dict[str, Any], name: str, parallel: bool
+    driver: Function, bindings: dict[str, Any], name: str, parallel: bool
 ) -> Function:
     """Return the dispatcher of a driver, cached on disk wherever a place for it can be written."""
     clone = _clone(driver, name, bindings)
@@ -71,11 +73,11 @@ def elementwise_kernel(scalar: FunctionType, plain: bool, parallel: bool) -> Fun
     with _compiling:
         name = f"{scalar.__name__}.{'plain' if plain else 'weighted'}.{_digest(scalar)}"
         point = numba.njit(**MATHEMATICS, forceinline=True)(scalar)
-        template = _elementwise.plain_block if plain else _elementwise.weighted_block
+        template = elementwise.plain_block if plain else elementwise.weighted_block
         block = _clone(template, f"{name}.block", {"point": point})
         bindings = {"block": numba.njit(**LOOPS)(block)}
         name += ".parallel" if parallel else ".serial"
-        return _compiled_driver(_elementwise.elementwise_driver, bindings, name, parallel)
+        return _compiled_driver(elementwise.elementwise_driver, bindings, name, parallel)
 
 
 @cache
@@ -85,16 +87,14 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
         kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
         name = f"{scalar.__name__}.{kind}.{_digest(scalar)}"
         bindings: dict[str, Any] = {"link": numba.njit(**MATHEMATICS, forceinline=True)(scalar)}
-        block = _softmax.soft_rows if soft else _softmax.hard_rows
+        block = rows.soft_rows if soft else rows.hard_rows
         if tiled:
-            tile = _clone(
-                _softmax.soft_tile if soft else _softmax.hard_tile, f"{name}.tile", bindings
-            )
+            tile = _clone(tiles.soft_tile if soft else tiles.hard_tile, f"{name}.tile", bindings)
             bindings = {"tile": numba.njit(**LOOPS)(tile)}
-            block = _softmax.tiles
+            block = tiles.tiles
         bindings = {"block": numba.njit(**LOOPS)(_clone(block, f"{name}.block", bindings))}
         name += ".parallel" if parallel else ".serial"
-        return _compiled_driver(_softmax.softmax_driver, bindings, name, parallel)
+        return _compiled_driver(softmax.softmax_driver, bindings, name, parallel)
 
 
 def run(

@@ -136,7 +136,9 @@ def integer_labels(
     return array
 
 
-def outside_label(loss: str, argument: str, labels: Array, row: int, classes: int, ignore: int) -> NoReturn:
+def outside_label(
+    loss: str, argument: str, labels: Array, row: int, classes: int, ignore: int
+) -> NoReturn:
     """Raise the error of a label outside the classes; `row` counts in C order."""
     where = tuple(int(i) for i in np.unravel_index(row, labels.shape)) if labels.ndim else ()
     place = str(where[0]) if len(where) == 1 else str(where)
@@ -153,7 +155,7 @@ def class_axis(axis: Any, loss: str, argument: str, pred: Array) -> int:
     if pred.ndim == 0:
         expected = "an array with a class axis (at least one dimension)"
         fail(ValueError, loss, argument, describe(pred), expected)
-    if not -pred.ndim <= axis < pred.ndim:
+    if not -pred.ndim <= int(axis) < pred.ndim:
         raise AxisError(
             f"{loss}: axis is {axis}; expected one in [{-pred.ndim}, {pred.ndim}), "
             f"{argument} has shape {pred.shape}"
@@ -176,7 +178,9 @@ def weights(value: Any, loss: str, argument: str, shapes: tuple[tuple[int, ...],
     return array.astype(dtype, copy=False)
 
 
-def number(value: Any, loss: str, argument: str, domain: str, holds: Callable[[float], bool]) -> float:
+def number(
+    value: Any, loss: str, argument: str, domain: str, holds: Callable[[float], bool]
+) -> float:
     """Return a finite real number of the domain as a Python float."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -192,7 +196,7 @@ def integer(value: Any, loss: str, argument: str, lowest: int, expected: str) ->
     """Return an integer of 64 bits not below `lowest`."""
     if not isinstance(value, Integral) or isinstance(value, bool):
         fail(TypeError, loss, argument, describe(value), expected)
-    if not lowest <= value < 2**63:
+    if not lowest <= int(value) < 2**63:
         fail(ValueError, loss, argument, str(value), expected)
     return int(value)
 
@@ -248,7 +252,7 @@ def disjoint(loss: str, argument: str, buffer: Array, others: dict[str, Array | 
         if other is None or not np.may_share_memory(buffer, other):
             continue
         try:
-            shared = np.shares_memory(buffer, other, max_work=100_000)
+            shared = np.shares_memory(buffer, other, max_work=100_000)  # type: ignore[arg-type]
         except np.exceptions.TooHardError:
             shared = True
         if shared:
@@ -257,4 +261,6 @@ def disjoint(loss: str, argument: str, buffer: Array, others: dict[str, Array | 
 
 def overlap(loss: str, argument: str, other: str) -> NoReturn:
     """Raise the error of a buffer that overlaps another array."""
-    fail(ValueError, loss, argument, f"overlapping {other}", f"memory of its own, apart from {other}")
+    fail(
+        ValueError, loss, argument, f"overlapping {other}", f"memory of its own, apart from {other}"
+    )

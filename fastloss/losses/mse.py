@@ -1,6 +1,6 @@
 """Mean squared error."""
 
-from fastloss._loss import elementwise
+from fastloss._families import elementwise
 
 
 @elementwise(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastloss._loss import elementwise
+from fastloss._families import elementwise
 from fastloss._math import exp, log, log1p_unit
 from fastloss._options import clip_epsilon, positive_weight, smoothing
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastloss._loss import softmax
+from fastloss._families import softmax
 from fastloss._math import log1p
 from fastloss._options import clip_epsilon, smoothing
 

@@ -1,6 +1,6 @@
 """Loop templates of the elementwise losses: two block kernels and their driver.
 
-The engine clones these functions for every loss and binds the names that are only annotated
+The engine clones these functions for every loss and binds the names that are None
 here: `point` is the loss's scalar function, `block` one of the blocks, compiled. An argument
 that is None is pruned when the clone is compiled, so one template serves value only, gradient
 and Hessian, with and without weights.
@@ -18,8 +18,8 @@ from numba import njit, prange
 from fastloss._jit import INLINED, LOOPS
 from fastloss._llvm import OVERLAP, in_order, overlaps, own_function, part_of
 
-point: Any
-block: Any
+point: Any = None  # bound by the engine
+block: Any = None  # bound by the engine
 
 CHUNK = 1024
 """Elements whose spread operands are laid out in scratch at a time: it stays in the L1 cache."""
@@ -122,7 +122,7 @@ def weighted_block(
 def total_weight(weight, size):
     """Return the sum of the weights over `size` elements."""
     own_function()
-    values, run, period = weight
+    values = weight[0]
     total = 0.0
     for i in range(values.size):
         total += np.float64(values[i])

@@ -1,0 +1,1 @@
+"""The loop templates, which the engine compiles for each loss."""

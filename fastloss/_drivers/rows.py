@@ -1,0 +1,179 @@
+"""Templates of the softmax family for rows: contiguous classes, vectors along the classes."""
+
+from typing import Any
+
+import numpy as np
+
+from fastloss._drivers.common import (
+    again,
+    clip_to,
+    gradient_scale,
+    largest,
+    live_weight,
+    mass_of_class,
+    power,
+    put,
+    skip_row,
+    store_for_powers,
+)  # fmt: skip
+from fastloss._llvm import item, own_function, part_of
+from fastloss._math import exp, log
+
+link: Any = None  # bound by the engine
+
+PIECE = 512
+"""Classes summed in the array's own precision before the sum moves on to float64."""
+
+
+def hard_rows(
+    logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
+    clip, accumulate, options, ignore_index, classes, inner, start, stop, share,
+):  # fmt: skip
+    """Return the sum of the losses of rows start to stop: contiguous classes, integer labels."""
+    own_function()
+    source = grad if logits is None else logits
+    T = type(source[0])
+    scratch = np.empty(PIECE, source.dtype)
+    loss_sum = 0.0
+    for row in range(start, stop):
+        label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, row)
+        x = part_of(source, row * classes, classes)
+        g = part_of(grad, row * classes, classes)
+        h = part_of(hess, row * classes, classes)
+        if weight == 0.0:
+            skip_row(g, h, losses, row, accumulate)
+            continue
+        y = np.uintp(label)
+        top = largest(x)
+        gap = top - x[y]
+        own = np.float64(exp(-gap))
+        rest = 0.0
+        for first in range(0, classes, PIECE):
+            size = min(PIECE, classes - first)
+            piece = part_of(x, first, size)
+            powers = store_for_powers(g, accumulate, scratch, first, size)
+            for c in range(size):
+                powers[c] = exp(piece[c] - top)
+            if np.uint64(label - first) < np.uint64(size):
+                powers[np.uintp(label - first)] = T(0)
+            part = T(0)
+            for c in range(size):
+                part += powers[c]
+            rest += np.float64(part)
+        total = rest + own
+        loss, slope, excess = link(rest, own, np.float64(gap), 1.0, *options)
+        if clip is not None:
+            loss = -log(clip_to(own / total, clip))
+        loss_sum += weight * loss
+        if losses is not None:
+            losses[row] = T(weight * loss)
+
+        if grad is not None:
+            scale = gradient_scale(share, weight, upstream, row)
+            pull = scale * (slope + excess)
+            inverse = T(1.0 / total)
+            if hess is not None:
+                for c in range(h.size):
+                    p = power(g, x, c, top, accumulate) * inverse
+                    h[c] = T(pull) * (p * (T(1) - p))
+                h[y] = T(pull * (own / total) * (rest / total))
+            before = 0.0 if accumulate is None else np.float64(g[y])
+            if clip is None:
+                factor = T(pull / total)
+                for c in range(g.size):
+                    put(g, c, factor * power(g, x, c, top, accumulate), accumulate)
+                g[y] = T(before + scale * (excess * own - slope * rest) / total)
+            else:
+                for c in range(g.size):
+                    p = power(g, x, c, top, accumulate) * inverse
+                    put(g, c, T(pull) * clip_to(p, clip), accumulate)
+                g[y] = T(before + scale * (clip_to(own / total, clip) - 1.0))
+    return loss_sum
+
+
+def soft_rows(
+    logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
+    clip, accumulate, options, ignore_index, classes, inner, start, stop, share,
+):  # fmt: skip
+    """Return the sum of the losses of rows start to stop: contiguous classes, soft targets."""
+    own_function()
+    source = grad if logits is None else logits
+    T = type(source[0])
+    scratch = np.empty(PIECE, source.dtype)
+    loss_sum = 0.0
+    for row in range(start, stop):
+        label, weight = live_weight(labels, ignore_index, classes, sample_weight, None, row)
+        x = part_of(source, row * classes, classes)
+        t = part_of(dense, row * classes, classes)
+        g = part_of(grad, row * classes, classes)
+        h = part_of(hess, row * classes, classes)
+        if weight == 0.0:
+            skip_row(g, h, losses, row, accumulate)
+            continue
+        top = largest(x)
+        rest, tops, mass_rest, mass_tops, gap = 0.0, 0.0, 0.0, 0.0, 0.0
+        for first in range(0, classes, PIECE):
+            size = min(PIECE, classes - first)
+            piece = part_of(x, first, size)
+            t_piece = part_of(t, first, size)
+            w_piece = part_of(class_weight, first, size)
+            powers = store_for_powers(g, accumulate, scratch, first, size)
+            part_rest, part_tops, part_mass_rest, part_mass_tops, part_gap = (
+                T(0), T(0), T(0), T(0), T(0),
+            )  # fmt: skip
+            hit = label - first
+            for c in range(size):
+                below = piece[c] - top
+                e = exp(below)
+                a = mass_of_class(item(t_piece, c), hit == c, item(w_piece, c), smoothing, T)
+                powers[c] = e
+                is_top = e == T(1)
+                part_rest += T(0) if is_top else e
+                part_tops += T(1) if is_top else T(0)
+                part_mass_rest += T(0) if is_top else a
+                part_mass_tops += a if is_top else T(0)
+                part_gap -= T(0) if a == T(0) else a * below  # 0 times -inf is 0 here
+            rest += np.float64(part_rest)
+            tops += np.float64(part_tops)
+            mass_rest += np.float64(part_mass_rest)
+            mass_tops += np.float64(part_mass_tops)
+            gap += np.float64(part_gap)
+        # Beyond the first, a class that ties for the top belongs to the rest.
+        total = rest + tops
+        mass = mass_rest + mass_tops
+        loss, slope, excess = link(rest + (tops - 1.0), 1.0, gap, mass, *options)
+        inverse = T(1.0 / total)
+        if clip is not None:
+            loss = 0.0
+            for c in range(classes):
+                e = again(g, x, c, top, accumulate)
+                a = mass_of_class(item(t, c), label == c, item(class_weight, c), smoothing, T)
+                p_log = a * log(clip_to(e * inverse, clip))
+                loss -= np.float64(T(0) if a == T(0) else p_log)
+        loss_sum += weight * loss
+        if losses is not None:
+            losses[row] = T(weight * loss)
+
+        if grad is not None:
+            scale = gradient_scale(share, weight, upstream, row)
+            pull = scale * (slope * mass + excess)
+            if hess is not None:
+                for c in range(h.size):
+                    p = power(g, x, c, top, accumulate) * inverse
+                    h[c] = T(pull) * (p * (T(1) - p))
+            minus = T(scale * slope)
+            if clip is None:
+                factor = T(pull / total)
+                unique = tops == 1.0
+                at_top = T(scale * (slope * (mass_rest - mass_tops * rest) + excess) / total)
+                for c in range(g.size):
+                    e = power(g, x, c, top, accumulate)
+                    a = mass_of_class(item(t, c), label == c, item(class_weight, c), smoothing, T)
+                    change = at_top if unique and e == T(1) else factor * e - minus * a
+                    put(g, c, change, accumulate)
+            else:
+                for c in range(g.size):
+                    q = clip_to(power(g, x, c, top, accumulate) * inverse, clip)
+                    a = mass_of_class(item(t, c), label == c, item(class_weight, c), smoothing, T)
+                    put(g, c, T(pull) * q - minus * a, accumulate)
+    return loss_sum

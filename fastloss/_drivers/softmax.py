@@ -1,0 +1,97 @@
+"""The driver of the softmax family: labels checked, divisor found, blocks run in any order."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+
+from fastloss._drivers.common import LANES, OUTSIDE, TILE_CLASSES, class_of_label, weight_of_row
+from fastloss._jit import LOOPS
+from fastloss._llvm import OVERLAP, in_order, overlaps, own_function
+
+block: Any = None  # bound by the engine
+
+BLOCK = 16384
+"""Elements per block at least, the unit of parallel work and of the ordered sum."""
+
+MAX_BLOCKS = 1024
+"""Larger batches get larger blocks, so that the partial sums stay within 8 KB."""
+
+
+@njit(**LOOPS)
+def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inner, start, stop):
+    """Return the total weight of rows start to stop and the first row with a label outside.
+
+    That row is -1 if there is none. The weight is the mean's: sample weight times target mass.
+    """
+    own_function()
+    mass = 0.0
+    outside = -1
+    if labels is not None:
+        for row in range(start, stop):
+            label = class_of_label(labels[row], ignore_index, classes)
+            if label == OUTSIDE and outside < 0:
+                outside = row
+            if label >= 0:
+                mass += weight_of_row(sample_weight, class_weight, label, row)
+    if dense is not None:
+        for row in range(start, stop):
+            place = row // inner * classes * inner + row % inner
+            row_mass = 0.0
+            for c in range(classes):
+                a = np.float64(dense[np.uintp(place + c * inner)])
+                if class_weight is not None:
+                    a *= np.float64(class_weight[np.uintp(c)])
+                row_mass += a
+            if sample_weight is not None:
+                row_mass *= np.float64(sample_weight[row])
+            mass += row_mass
+    return mass, outside
+
+
+def softmax_driver(
+    logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
+    clip, accumulate, options, ignore_index, rows, classes, inner, divisor, scale,
+):  # fmt: skip
+    """Check the labels, find the divisor, run the blocks, combine their sums in order.
+
+    A `divisor` of NaN asks for the mean's own. Returns the reduced value and a status: -1 for
+    success, the first row whose label is outside, or OVERLAP (nothing is written in both cases).
+    """
+    if grad is not None:
+        if logits is not None and overlaps(grad, logits):
+            return np.nan, OVERLAP
+        if labels is not None and overlaps(grad, labels):
+            return np.nan, OVERLAP
+        if dense is not None and overlaps(grad, dense):
+            return np.nan, OVERLAP
+    step = max(1, BLOCK // classes, rows // MAX_BLOCKS + 1)
+    step = (step + LANES - 1) // LANES * LANES if classes <= TILE_CLASSES or inner > 1 else step
+    blocks = (rows + step - 1) // step
+    sums = np.zeros(blocks)
+    if labels is not None or np.isnan(divisor):
+        outside = np.full(blocks, -1, np.int64)
+        for b in prange(blocks):
+            sums[b], outside[b] = scan(
+                labels, dense, sample_weight, class_weight, ignore_index, classes, inner,
+                b * step, min(rows, (b + 1) * step),
+            )  # fmt: skip
+        for b in range(blocks):
+            if outside[b] >= 0:
+                return np.nan, outside[b]
+        if np.isnan(divisor):
+            divisor = in_order(sums)
+    if divisor == 0.0:  # nothing counts: zeros, never NaN
+        if grad is not None and accumulate is None:
+            grad[:] = 0
+        if hess is not None:
+            hess[:] = 0
+        return 0.0, -1
+    share = scale / divisor
+    for b in prange(blocks):
+        sums[b] = block(
+            logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream,
+            smoothing, clip, accumulate, options, ignore_index, classes, inner,
+            b * step, min(rows, (b + 1) * step), share,
+        )  # fmt: skip
+    return in_order(sums) / divisor, -1

@@ -1,0 +1,362 @@
+"""The two families of losses, and the decorators by which a loss's file joins one.
+
+A file in `losses` states the scalar mathematics once and decorates it with `elementwise` or
+`softmax`.
+"""
+
+import math
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastloss import _engine
+from fastloss import _validate as check
+from fastloss._drivers.common import TILE_CLASSES
+from fastloss._loss import Batch, Loss, Work
+from fastloss._memory import flat
+from fastloss._validate import Array, Option
+
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+TARGETS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
+    "real": lambda rng, shape: rng.standard_normal(shape),
+    "probability": lambda rng, shape: rng.random(shape),
+}
+"""The domains of elementwise targets, and how random ones are drawn."""
+
+
+class ElementwiseLoss(Loss):
+    """A loss with one value per element: pred and target of one shape, of any dimensions."""
+
+    family = "elementwise"
+
+    def __init__(self, scalar: FunctionType, **record: Any) -> None:
+        super().__init__(scalar, **record)
+        values = {name: option.default for name, option in self.options.items()}
+        self._defaults = {
+            dtype.char: self._scalar_options(values, dtype) for dtype in (FLOAT32, FLOAT64)
+        }
+
+    def sample(
+        self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        pred = (3 * rng.standard_normal(shape)).astype(dtype)
+        draw = TARGETS[self._properties["target"]]
+        return pred, np.asarray(draw(rng, shape)).astype(dtype)
+
+    def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
+        dtype, shape = pred.dtype, pred.shape
+        if (
+            (dtype is not FLOAT32 and dtype is not FLOAT64)
+            or target.dtype is not dtype
+            or target.shape != shape
+            or not (pred.flags.carray and target.flags.carray)
+            or not pred.size
+        ):
+            return None
+        if grad is not None:
+            if grad.dtype is not dtype or grad.shape != shape or not grad.flags.carray:
+                return None
+            grad = grad.ravel()
+        value, status = _engine.run(
+            _engine.elementwise_kernel,
+            (self._scalar, True),
+            (pred.ravel(), target.ravel(), grad, None, None, None, None, None,
+             self._defaults[dtype.char], math.nan, 1.0, None),
+            self._nanoseconds * pred.size,
+        )  # fmt: skip
+        return value if status == -1 else None
+
+    def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
+        pred = check.prediction(pred, self.name, self._pred_name)
+        target = check.dense_target(target, self.name, self._target_name, pred, self._pred_name)
+        options = {
+            name: self._option(name, option, given.get(name, option.default), pred)
+            for name, option in self.options.items()
+        }
+        return Batch(pred, target, pred.shape, (pred.shape, pred.shape[:1]), options)
+
+    def _scalar_options(self, values: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return the options as the kernel takes them: numbers of its type, None for neutral ones.
+
+        Neutral options are all None or none of them is (but for those that shape the formula):
+        two kernels to compile instead of one for each combination. Arrays travel separately.
+        """
+
+        def is_default(name: str) -> bool:
+            return np.ndim(values[name]) == 0 and values[name] == self.options[name].default
+
+        weighing = [k for k, x in self.options.items() if x.neutral and not x.shapes_formula]
+        plain = all(is_default(name) for name in weighing)
+        return tuple(
+            None if option.neutral and (is_default(name) if option.shapes_formula else plain)
+            else dtype.type(values[name])
+            for name, option in self.options.items()
+            if np.ndim(values[name]) == 0
+        )  # fmt: skip
+
+    def _option(self, name: str, option: Option, value: Any, pred: Array) -> Any:
+        if option.per_class and np.ndim(value) > 0:
+            array = check.weights(value, self.name, name, (pred.shape[-1:],), pred.dtype)
+            if not all(option.holds(x) for x in array.tolist()):
+                check.fail(ValueError, self.name, name, check.describe(value), option.domain)
+            return array
+        return check.number(value, self.name, name, option.domain, option.holds)
+
+    def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
+        size = batch.pred.size
+
+        def spread(values: Array | None) -> tuple[Array, int, int] | None:
+            """Give each element its number: see the loop templates."""
+            if values is None:
+                return None
+            if values.size == size:
+                return values, 1, size
+            per_row = values.size  # one number per entry of the first axis
+            return (values, 1, per_row) if work.order == "F" else (values, size // per_row, per_row)
+
+        per_class = None
+        for value in batch.options.values():
+            if isinstance(value, np.ndarray):
+                run = size // value.size if work.order == "F" else 1
+                per_class = (flat(value, "C"), run, value.size)
+        arguments = (
+            work.pred,
+            work.target,
+            work.grad,
+            work.hess,
+            work.losses,
+            spread(work.sample_weight),
+            spread(work.upstream),
+            per_class,
+            self._scalar_options(batch.options, batch.pred.dtype),
+            work.divisor,
+            work.scale,
+            True if work.accumulate else None,
+        )
+        plain = work.losses is None and all(x is None for x in (*arguments[5:8], arguments[-1]))
+        return _engine.run(
+            _engine.elementwise_kernel,
+            (self._scalar, plain),
+            arguments,
+            self._nanoseconds * size,
+            work.num_threads,
+        )
+
+    def _reference(
+        self, pred: Array, target: Array, options: dict[str, Any], keywords: dict[str, Any]
+    ) -> tuple[Array, Array, Array, Array]:
+        value, gradient = self._textbook(pred, target, **options)
+        weight = keywords.get("sample_weight")
+        if weight is None:
+            return value, gradient, np.ones(pred.shape), np.ones(pred.shape)
+        weight = np.asarray(weight, pred.real.dtype)
+        weight = np.broadcast_to(
+            weight.reshape(weight.shape + (1,) * (pred.ndim - weight.ndim)), pred.shape
+        )
+        counts = weight != 0
+        return (
+            np.where(counts, weight * value, 0),
+            np.where(counts, weight * gradient, 0),
+            weight,
+            np.ones(pred.shape),
+        )
+
+
+class SoftmaxLoss(Loss):
+    """A loss on the softmax of each row of logits; targets are labels or dense."""
+
+    family = "softmax"
+    family_keywords: ClassVar[dict[str, Any]] = {
+        "class_weight": None,
+        "ignore_index": -100,
+        "axis": -1,
+    }
+
+    def sample(
+        self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
+    ) -> tuple[Array, Array]:
+        pred = (3 * rng.standard_normal(shape)).astype(dtype)
+        return pred, rng.integers(0, shape[-1], shape[:-1])
+
+    def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
+        dtype, shape = pred.dtype, pred.shape
+        if (
+            (dtype is not FLOAT32 and dtype is not FLOAT64)
+            or len(shape) != 2
+            or target.shape != shape[:1]
+            or target.dtype.kind not in "iu"
+            or not (pred.flags.carray and target.flags.carray)
+            or not pred.size
+        ):
+            return None
+        if grad is not None:
+            if grad.dtype is not dtype or grad.shape != shape or not grad.flags.carray:
+                return None
+            grad = grad.ravel()
+        rows, classes = shape
+        value, status = _engine.run(
+            _engine.softmax_kernel,
+            (self._scalar, False, classes <= TILE_CLASSES),
+            (pred.ravel(), target, None, grad, None, None, None, None, None, None, None, None,
+             (), -100, rows, classes, 1, math.nan, 1.0),
+            self._nanoseconds * pred.size,
+        )  # fmt: skip
+        return value if status == -1 else None
+
+    def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
+        name = self.name
+        pred = check.prediction(pred, name, self._pred_name)
+        axis = check.class_axis(given.get("axis", -1), name, self._pred_name, pred)
+        rows = pred.shape[:axis] + pred.shape[axis + 1 :]
+        options: dict[str, Any] = {"axis": axis, "class_weight": given.get("class_weight")}
+        if np.ndim(target) == pred.ndim:
+            target = check.dense_target(target, name, self._target_name, pred, self._pred_name)
+        else:
+            target = check.integer_labels(target, name, self._target_name, rows, pred, axis)
+        ignore = given.get("ignore_index", -100)
+        options["ignore_index"] = check.integer(
+            ignore, name, "ignore_index", -(2**63), "an integer of 64 bits"
+        )
+        if options["class_weight"] is not None:
+            options["class_weight"] = check.weights(
+                options["class_weight"], name, "class_weight", ((pred.shape[axis],),), pred.dtype
+            )
+        for key, option in self.options.items():
+            value = given.get(key, option.default)
+            options[key] = check.number(value, name, key, option.domain, option.holds)
+        return Batch(pred, target, rows, (rows,), options)
+
+    def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
+        options = dict(batch.options)
+        shape, axis = batch.pred.shape, options.pop("axis")
+        dtype = batch.pred.dtype.type
+        classes = shape[axis]
+        before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+        inner = before if work.order == "F" else after
+        dense = batch.target.ndim == batch.pred.ndim
+        epsilon, smoothing = options.pop("eps", 0.0), options.pop("label_smoothing", 0.0)
+        class_weight = options.pop("class_weight")
+        soft, tiled = dense or smoothing > 0, inner > 1 or classes <= TILE_CLASSES
+        arguments = (
+            work.pred,
+            None if dense else work.target,
+            work.target if dense else None,
+            work.grad,
+            work.hess,
+            work.losses,
+            work.sample_weight,
+            None if class_weight is None else flat(class_weight, "C"),
+            work.upstream,
+            (dtype(1 - smoothing), dtype(smoothing / classes)) if smoothing > 0 else None,
+            (dtype(epsilon), dtype(1 - epsilon)) if epsilon > 0 else None,
+            True if work.accumulate else None,
+            (),
+            options["ignore_index"],
+            before * after,
+            classes,
+            inner,
+            work.divisor,
+            work.scale,
+        )
+        return _engine.run(
+            _engine.softmax_kernel,
+            (self._scalar, soft, tiled),
+            arguments,
+            self._nanoseconds * batch.pred.size,
+            work.num_threads,
+        )
+
+    def _fail_outside(self, batch: Batch, row: int) -> None:
+        pred, labels = batch.pred, batch.target
+        if pred.flags.f_contiguous and not pred.flags.c_contiguous:  # counted in F order
+            row = int(
+                np.ravel_multi_index(np.unravel_index(row, labels.shape, order="F"), labels.shape)
+            ) if labels.ndim else row  # fmt: skip
+        classes = pred.shape[batch.options["axis"]]
+        ignore = batch.options["ignore_index"]
+        check.outside_label(self.name, self._target_name, labels, row, classes, ignore)
+
+    def _reference(
+        self, pred: Array, target: Array, options: dict[str, Any], keywords: dict[str, Any]
+    ) -> tuple[Array, Array, Array, Array]:
+        axis, real = options.pop("axis", -1), pred.real.dtype
+        ignore, class_weight = options.pop("ignore_index", -100), options.pop("class_weight", None)
+        smoothing = options.pop("label_smoothing", 0.0)
+        logits = np.moveaxis(pred, axis, -1)
+        classes = logits.shape[-1]
+        counts = np.ones(logits.shape[:-1], bool)
+        if target.ndim == pred.ndim:
+            mass = np.moveaxis(target, axis, -1).astype(real)
+        else:
+            counts = target != ignore
+            mass = (target[..., None] == np.arange(classes)).astype(real)
+        scale = np.ones(classes, real) if class_weight is None else np.asarray(class_weight, real)
+        target_mass = np.sum(scale * mass, axis=-1)
+        weight = keywords.get("sample_weight")
+        weight = np.ones(counts.shape, real) if weight is None else np.asarray(weight, real)
+        mass = scale * ((1 - smoothing) * mass + smoothing / classes)
+        value, gradient = self._textbook(logits, mass, **options)
+        weight = np.where(counts, weight, 0)
+        row_scale = weight if target.ndim == pred.ndim else weight * (target_mass != 0)
+        value = np.where(row_scale == 0, 0, weight * value)
+        gradient = np.where((row_scale == 0)[..., None], 0, weight[..., None] * gradient)
+        return value, np.moveaxis(gradient, -1, axis), weight, target_mass
+
+
+def elementwise(
+    *,
+    arguments: tuple[str, str] = ("pred", "target"),
+    target: str = "real",
+    options: dict[str, Option] | None = None,
+    ulp_bound: float,
+    nanoseconds: float,
+    peers: dict[str, str],
+) -> Callable[[Callable[..., Any]], ElementwiseLoss]:
+    """Make a loss of a scalar function ``(pred, target, *options) -> (loss, slope, curvature)``.
+
+    The function is compiled for float32 and float64; `slope` and `curvature` are the first and
+    second derivative with respect to pred. `nanoseconds` is the rough serial time per element, by
+    which the number of threads is chosen; `target` is the domain of targets, a key of TARGETS.
+    """
+
+    def decorate(scalar: Any) -> ElementwiseLoss:
+        return ElementwiseLoss(
+            scalar,
+            arguments=arguments,
+            target=target,
+            options=options or {},
+            ulp_bound=ulp_bound,
+            nanoseconds=nanoseconds,
+            peers=peers,
+        )
+
+    return decorate
+
+
+def softmax(
+    *,
+    arguments: tuple[str, str] = ("logits", "target"),
+    options: dict[str, Option] | None = None,
+    ulp_bound: float,
+    nanoseconds: float,
+    peers: dict[str, str],
+) -> Callable[[Callable[..., Any]], SoftmaxLoss]:
+    """Make a loss of a link function ``(rest, own, gap, mass) -> (loss, slope, excess)``.
+
+    What these numbers are, and how the gradient follows from them, is told in `fastloss._softmax`.
+    """
+
+    def decorate(scalar: Any) -> SoftmaxLoss:
+        return SoftmaxLoss(
+            scalar,
+            arguments=arguments,
+            options=options or {},
+            ulp_bound=ulp_bound,
+            nanoseconds=nanoseconds,
+            peers=peers,
+        )
+
+    return decorate

@@ -1,0 +1,45 @@
+"""Arrays laid flat for the kernels, and results put back where they belong."""
+
+from typing import Any
+
+import numpy as np
+
+from fastloss._validate import Array
+
+
+class _Borrowed:
+    """A holder of another array's memory that NumPy takes for writable.
+
+    Numba compiles read-only arrays separately. Kernels never write their inputs, so lending them
+    the memory of a read-only input under the writable type is safe and saves those compilations.
+    """
+
+    def __init__(self, array: Array) -> None:
+        interface = array.__array_interface__
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+        self.owner = array
+
+
+def flat(array: Array, order: Any) -> Array:
+    """Return an input as a contiguous vector in the given memory order; others are copied."""
+    vector = np.asarray(array, order=order)
+    vector = (vector.T if order == "F" else vector).reshape(-1)
+    return vector if vector.flags.writeable else np.asarray(_Borrowed(vector))
+
+
+def flat_out(array: Array | None, order: str) -> Array | None:
+    """Return a buffer as a contiguous vector, or a vector to be copied into it afterwards."""
+    if array is None:
+        return None
+    lies_right = array.flags.f_contiguous if order == "F" else array.flags.c_contiguous
+    if lies_right and array.flags.aligned:
+        return (array.T if order == "F" else array).reshape(-1)
+    return np.empty(array.size, array.dtype)
+
+
+def write_back(array: Array | None, vector: Array | None, order: Any, accumulate: bool) -> None:
+    """Copy (or add) results that could not be written where they belong."""
+    if array is None or vector is None or np.may_share_memory(array, vector):
+        return
+    result = vector.reshape(array.shape, order=order)
+    array[...] = array + result if accumulate else result
