@@ -188,6 +188,7 @@ class SoftmaxLoss(Loss):
             or len(shape) != 2
             or target.shape != shape[:1]
             or target.dtype.kind not in "iu"
+            or not target.dtype.isnative
             or not (pred.flags.carray and target.flags.carray)
             or not pred.size
         ):
@@ -300,7 +301,7 @@ class SoftmaxLoss(Loss):
         mass = scale * ((1 - smoothing) * mass + smoothing / classes)
         value, gradient = self._textbook(logits, mass, **options)
         weight = np.where(counts, weight, 0)
-        row_scale = weight if target.ndim == pred.ndim else weight * (target_mass != 0)
+        row_scale = weight if target.ndim == pred.ndim else weight * (mass.sum(axis=-1) != 0)
         value = np.where(row_scale == 0, 0, weight * value)
         gradient = np.where((row_scale == 0)[..., None], 0, weight[..., None] * gradient)
         return value, np.moveaxis(gradient, -1, axis), weight, target_mass

@@ -9,6 +9,11 @@ def clip_epsilon() -> Option:
                   shapes_formula=True)  # fmt: skip
 
 
+def positive(default: float) -> Option:
+    """Return an option that is a positive number, such as a threshold or a scale."""
+    return Option(default, "a number > 0", lambda x: x > 0)
+
+
 def smoothing() -> Option:
     """Return `label_smoothing`: the share of the target spread evenly over the classes."""
     return Option(0.0, "a number in [0, 1]", lambda x: 0 <= x <= 1, neutral=True)

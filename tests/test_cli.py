@@ -53,15 +53,14 @@ def test_demo_is_repeatable():
 
 
 def test_demo_notices_a_wrong_gradient(monkeypatch, capsys):
-    loss = type(fl.softmax_cross_entropy)
-    correct = loss.value_and_grad
+    correct = fl.softmax_cross_entropy.value_and_grad
 
-    def wrong(self, *arguments, **options):
-        value, gradient = correct(self, *arguments, **options)
+    def wrong(*arguments, **options):
+        value, gradient = correct(*arguments, **options)
         gradient *= gradient.dtype.type(1.001)
         return value, gradient
 
-    monkeypatch.setattr(loss, "value_and_grad", wrong)
+    monkeypatch.setattr(fl.softmax_cross_entropy, "value_and_grad", wrong)
     assert main(["demo", "--epochs", "2"]) == 1
     assert "The loss curves differ" in capsys.readouterr().out
 
@@ -196,15 +195,15 @@ def test_check_refuses_an_unknown_loss(capsys):
 
 @pytest.mark.parametrize("error", [1e-5, np.nan])
 def test_check_fails_on_a_wrong_gradient(error, monkeypatch, capsys):
-    correct = _check.Loss.value_and_grad
+    correct = fl.mse.value_and_grad
 
-    def wrong(self, *arguments, **options):
-        value, gradient = correct(self, *arguments, **options)
+    def wrong(*arguments, **options):
+        value, gradient = correct(*arguments, **options)
         gradient[np.unravel_index(7, gradient.shape)] *= gradient.dtype.type(1 + error)
         return value, gradient
 
-    monkeypatch.setattr(_check.Loss, "value_and_grad", wrong)
-    assert main(["check"]) == 1
+    monkeypatch.setattr(fl.mse, "value_and_grad", wrong)
+    assert main(["check", "--loss", "mse"]) == 1
     assert "FAILED" in capsys.readouterr().out
 
 

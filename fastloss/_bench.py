@@ -1,0 +1,410 @@
+"""The measurement behind ``fastloss bench``: every candidate in turn, on the same arrays.
+
+On a machine that others use too, or that changes its clock, two timings taken one after the other
+can differ threefold. So the candidates take turns in rounds, in an order that is shuffled anew each
+round, and their medians are compared.
+"""
+
+import datetime
+import importlib.metadata
+import itertools
+import math
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+import fastloss as fl
+from fastloss import _peers
+from fastloss._peers import Array, Candidate, Missing, Work
+
+OURS = "fastloss"
+
+SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
+    "softmax": ((32, 10), (1024, 10), (65536, 10), (256, 1000), (8192, 1000), (512, 50257)),
+    "elementwise": ((320,), (10_000,), (1_000_000,), (10_000_000,)),
+}
+"""The sizes to measure by default: a small batch, cache-resident ones, and larger than any cache."""
+
+MINIMUM_ROUNDS = 5
+TURN_SECONDS = 1e-3
+"""A turn repeats a short call for so long that the clock's resolution does not matter."""
+
+SETTLE_SECONDS = 2e-3
+"""The pause before a turn, in which the idle threads of the candidate before stop spinning."""
+
+TRUTH_ELEMENTS = 2**18
+"""So many gradient entries, those of the first rows, are compared with the truth."""
+
+CONFIDENT = 20.0
+"""How sure of its label the first row is: ``log(p / (1 - p))``."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure."""
+
+    losses: tuple[str, ...] = ()  # all by default
+    shapes: tuple[tuple[int, ...], ...] = ()  # SHAPES by default
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    threads: int = 1
+    seconds: float = 2.0
+    mode: str = "gradient"
+
+    def cases(self) -> "list[Case]":
+        """Return the cases in the order of the tables."""
+        return [
+            Case(name, dtype, shape, self.mode)
+            for name in self.losses or fl.losses()
+            for dtype in self.dtypes
+            for shape in self.shapes or SHAPES[fl.losses()[name].family]
+            if len(shape) == 2 or fl.losses()[name].family == "elementwise"
+        ]
+
+    def command(self) -> str:
+        """Return the command line that repeats the measurement."""
+        words = ["fastloss bench"]
+        words += [f"--loss {name}" for name in self.losses]
+        if self.shapes:
+            words.append("--shapes " + ",".join("x".join(map(str, shape)) for shape in self.shapes))
+        if len(self.dtypes) == 1:
+            words.append(f"--dtype {self.dtypes[0]}")
+        words.append(f"--threads {self.threads}")
+        words += [f"--seconds {self.seconds:g}"] if self.seconds != Settings.seconds else []
+        words += [f"--mode {self.mode}"] if self.mode != Settings.mode else []
+        return " ".join(words)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One loss on arrays of one shape and type."""
+
+    loss: str
+    dtype: str
+    shape: tuple[int, ...]
+    mode: str = "gradient"
+
+    @property
+    def label(self) -> str:
+        """The case within its loss's table."""
+        return f"{self.dtype} {'×'.join(map(str, self.shape))}"
+
+    @property
+    def size(self) -> int:
+        """The number of elements of pred."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds for one call: the median of the rounds, and how they spread."""
+
+    median: float
+    minimum: float
+    lower_quartile: float
+    upper_quartile: float
+    rounds: int
+    calls_per_round: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured in one case; times of the candidates and of the limits, errors in ulp."""
+
+    case: Case
+    times: dict[str, Timing]
+    limits: dict[str, Timing]
+    limit_names: dict[str, str]
+    errors: dict[str, float]
+
+    @property
+    def best_peer(self) -> str:
+        """The fastest of the others."""
+        return min((name for name in self.times if name != OURS), key=self.seconds)
+
+    @property
+    def fastest(self) -> str:
+        """The fastest of all."""
+        return min(self.times, key=self.seconds)
+
+    @property
+    def speedup(self) -> float:
+        """How many times faster than the best peer."""
+        return self.seconds(self.best_peer) / self.seconds(OURS)
+
+    @property
+    def price(self) -> float:
+        """The time as a multiple of the limit's."""
+        return self.seconds(OURS) / self.limits["limit"].median
+
+    def seconds(self, name: str) -> float:
+        """Return the median time of a candidate."""
+        return self.times[name].median
+
+
+@dataclass
+class Report:
+    """The rows measured so far, and under which conditions."""
+
+    settings: Settings
+    rows: list[Row] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain values that JSON can hold (NaN and infinity as text)."""
+
+        def plain(error: float) -> float | str:
+            return error if math.isfinite(error) else str(error)
+
+        return {
+            "command": self.settings.command(),
+            **self.conditions,
+            "missing": self.missing,
+            "rows": [
+                asdict(row)
+                | {"errors": {name: plain(error) for name, error in row.errors.items()}}
+                | {"best_peer": row.best_peer, "speedup": row.speedup, "price": row.price}
+                for row in self.rows
+            ],
+        }
+
+
+def run(report: Report, progress: Callable[[str, float], None]) -> Iterator[Row]:
+    """Measure all cases.
+
+    Parameters
+    ----------
+    report : Report
+        Holds the settings; receives the rows, the conditions and the peers that are missing.
+    progress : callable
+        Told what is done next, and how many cases are done (a fraction within a case).
+
+    Yields
+    ------
+    Row
+        As soon as it is measured.
+    """
+    settings = report.settings
+    if "jax" not in sys.modules:
+        _peers.set_jax_threads(settings.threads)
+    threads = numba.get_num_threads()
+    numba.set_num_threads(settings.threads)
+    try:
+        for done, case in enumerate(settings.cases()):
+            title = f"{case.loss} {case.label}"
+
+            def prepare(what: str, title: str = title, done: int = done) -> None:
+                progress(f"{title}: preparing {what}", done)
+
+            def advance(share: float, title: str = title, done: int = done) -> None:
+                progress(title, done + share)
+
+            work = prepare_work(case, settings.threads)
+            candidates = build(work, report.missing, prepare)
+            limits = _peers.limits(work)
+            prepare("the truth")
+            errors = {}
+            true = truth(work)
+            for name, candidate in candidates.items():
+                errors[name] = error(work, candidate, true)
+            everything = candidates | {name: limit for name, (_, limit) in limits.items()}
+            times = measure(everything, settings.seconds, advance)
+            row = Row(
+                case,
+                {name: times[name] for name in candidates},
+                {name: times[name] for name in limits},
+                {name: full for name, (full, _) in limits.items()},
+                errors,
+            )
+            report.rows.append(row)
+            report.conditions = conditions(settings)
+            yield row
+    finally:
+        numba.set_num_threads(threads)
+
+
+def prepare_work(case: Case, threads: int) -> Work:
+    """Draw the arrays of a case; the first row of a classification is a confident one."""
+    loss = fl.losses()[case.loss]
+    pred, target = loss.sample(np.random.default_rng(0), case.dtype, case.shape)
+    if loss.family == "softmax":
+        others = max(case.shape[-1] - 1, 1)
+        pred[0] = 0
+        pred[0, target[0]] = CONFIDENT + math.log(others)
+    elif loss._properties.get("target") == "probability":
+        # Labels, because the gradient of a soft one can cancel, in every library alike.
+        target = np.rint(target)
+        pred.flat[0], target.flat[0] = CONFIDENT, 1
+    return Work(loss, pred, target, case.mode == "gradient", threads)
+
+
+def build(
+    work: Work, missing: dict[str, str], prepare: Callable[[str], None] = lambda name: None
+) -> dict[str, Candidate]:
+    """Return fastloss and every peer that has the loss and is installed.
+
+    Parameters
+    ----------
+    work : Work
+        The loss and its arrays.
+    missing : dict
+        Peers known to be missing, which are not tried again; receives those found to be.
+    prepare : callable
+        Told the name of each peer before it is built.
+
+    Returns
+    -------
+    dict of str to Candidate
+        By name, in the order of the columns.
+    """
+    candidates = {OURS: _peers.build_fastloss(work)}
+    for name, builder in _peers.LIBRARIES.items():
+        if name in missing:
+            continue
+        prepare(name)
+        try:
+            candidate = builder(work)
+        except Missing as reason:
+            missing[name] = str(reason)
+        else:
+            if candidate is not None:
+                candidates[name] = candidate
+    return candidates
+
+
+def measure(
+    candidates: dict[str, Candidate], seconds: float, advance: Callable[[float], None]
+) -> dict[str, Timing]:
+    """Time the candidates in rounds until the time is up; warm-up and compilation do not count."""
+    repeats = {}
+    for name, candidate in candidates.items():
+        candidate.call()
+        candidate.call()
+        repeats[name] = math.ceil(TURN_SECONDS / max(_seconds(candidate.call, 1), 1e-9))
+    order, shuffle = list(candidates), random.Random(0).shuffle
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    start = time.perf_counter()
+    for done in itertools.count(1):
+        shuffle(order)
+        for name in order:
+            time.sleep(SETTLE_SECONDS)
+            if repeats[name] > 1:
+                candidates[name].call()  # brings the arrays and the threads back
+            samples[name].append(_seconds(candidates[name].call, repeats[name]))
+        share = (time.perf_counter() - start) / seconds
+        advance(min(share, done / MINIMUM_ROUNDS, 1))
+        if share >= 1 and done >= MINIMUM_ROUNDS:
+            break
+    return {name: _timing(sample, repeats[name]) for name, sample in samples.items()}
+
+
+def _seconds(call: Callable[[], Any], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
+
+
+def _timing(sample: list[float], repeats: int) -> Timing:
+    lower, median, upper = statistics.quantiles(sample, n=4, method="inclusive")
+    return Timing(median, min(sample), lower, upper, len(sample), repeats)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The mean loss and the gradient of the first rows, in longdouble."""
+
+    value: Any
+    gradient: Array
+    floor: Any  # smaller gradient entries are not known well enough
+
+
+def truth(work: Work) -> Truth | None:
+    """Return the truth, or None where longdouble is no wider than the arrays' type."""
+    loss, pred, target, exact = work.loss, work.pred, work.target, work.peers.exact
+    narrow, wide = np.finfo(pred.dtype), np.finfo(np.longdouble)
+    if wide.eps > narrow.eps / 256:
+        return None
+    rows = max(1, TRUTH_ELEMENTS * len(pred) // pred.size)
+    total, first = np.longdouble(0), None
+    for start in range(0, len(pred), rows):
+        part = _widened(pred[start : start + rows]), _widened(target[start : start + rows])
+        if exact is not None:
+            losses, gradient = exact(*part)
+            total += losses.sum()
+        else:
+            value, gradient = loss.reference(*part, reduction="sum")
+            total += value
+        if first is None:
+            first = gradient / work.count
+    assert first is not None
+    floor = narrow.tiny
+    if exact is None:  # the textbook formula loses small entries in a difference
+        floor = max(floor, np.abs(first).max() * wide.eps / narrow.eps * 64)
+    return Truth(total / work.count, first, floor)
+
+
+def error(work: Work, candidate: Candidate, true: Truth | None) -> float:
+    """Return a candidate's largest error, of the value and the gradient, in ulp of their type."""
+    if true is None:
+        return math.nan
+    value, gradient = candidate.result(candidate.call())
+    worst = _ulps(np.asarray(value), np.asarray(true.value), work.pred.dtype)
+    if work.gradient:
+        known = np.abs(true.gradient) >= true.floor
+        got = gradient[: len(true.gradient)]
+        worst = max(worst, _ulps(got[known], true.gradient[known], work.pred.dtype))
+    return worst
+
+
+def _ulps(got: Array, true: Array, dtype: np.dtype[Any]) -> float:
+    ulp = np.spacing(np.abs(true).astype(dtype)).astype(np.longdouble)
+    worst = float(np.max(np.abs(got.astype(np.longdouble) - true) / ulp, initial=0))
+    return math.inf if math.isnan(worst) else worst
+
+
+def _widened(array: Array) -> Array:
+    return array.astype(np.longdouble) if array.dtype.kind == "f" else array
+
+
+def conditions(settings: Settings) -> dict[str, Any]:
+    """Return date, CPU, threads and versions."""
+    from fastloss._info import collect
+
+    facts = collect()
+    versions = {"fastloss": fl.__version__, "Python": facts["python"]}
+    for package in ("numpy", "numba", "torch", "jax", "optax", "scikit-learn"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": datetime.date.today().isoformat(),
+        "cpu": _cpu_name(facts["cpu"]),
+        "logical_cores": facts["cpu_count"],
+        "threads": settings.threads,
+        "threading_layer": facts["threading_layer"],
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+    }
+
+
+def _cpu_name(architecture: str) -> str:
+    """Return the CPU's name on the market and LLVM's name for its kind."""
+    name = platform.processor()
+    facts = Path("/proc/cpuinfo")
+    if facts.is_file():
+        for line in facts.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{name} ({architecture})" if name and name != architecture else architecture

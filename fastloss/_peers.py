@@ -1,0 +1,392 @@
+"""The same losses in other libraries, for ``fastloss bench`` to compare with.
+
+`PEERS` says how each loss is called elsewhere; the builders below it turn that into candidates that
+all work on the same arrays. No library is imported before its candidate is built. A peer needs one
+entry here; a loss without one is compared with its own textbook formula only.
+
+Each candidate is given what makes it fast: buffers where it takes them, compilation for exactly
+these shapes, and no conversion of inputs or results inside the timed call.
+"""
+
+import importlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastloss._loss import Loss
+
+Array = NDArray[Any]
+
+
+class Missing(Exception):
+    """A library, or something it needs, is not installed; the message says what."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every candidate is given: a loss, its arrays, and the number of threads."""
+
+    loss: Loss
+    pred: Array
+    target: Array
+    gradient: bool = True
+    threads: int = 1
+    options: dict[str, Any] = field(default_factory=dict)  # for fastloss alone, in bench/goals.py
+
+    @property
+    def dense(self) -> bool:
+        """Whether a softmax loss has one target per class instead of labels."""
+        return self.loss.family == "softmax" and self.target.ndim == self.pred.ndim
+
+    @property
+    def peers(self) -> "Peers":
+        """How other libraries call this loss."""
+        name = f"{self.loss.name}, dense" if self.dense else self.loss.name
+        return PEERS.get(name, Peers())
+
+    @property
+    def count(self) -> int:
+        """The number of losses that the mean is over."""
+        return self.pred.size // (self.pred.shape[-1] if self.loss.family == "softmax" else 1)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something to time, and how to read what it returned.
+
+    `result` turns what `call` returned into the mean loss and its gradient, which is left unread
+    where the value alone was asked for.
+    """
+
+    call: Callable[[], Any]
+    result: Callable[[Any], tuple[Any, Any]] = lambda returned: returned
+
+
+@dataclass(frozen=True)
+class Peers:
+    """One loss in the words of other libraries; None where a library does not have it."""
+
+    numpy: Callable[[Array, Array, Array, bool], Any] | None = None  # (pred, target, out, gradient)
+    torch: Callable[[Any, Any, Any], Any] | None = None  # (torch.nn.functional, pred, target)
+    optax: Callable[[Any, Any, Any], Any] | None = None  # (optax, pred, target)
+    sklearn: str | None = None
+    sklearn_scale: float = 1.0  # our loss divided by theirs
+    exact: Callable[[Array, Array], tuple[Array, Array]] | None = None  # without cancellation
+    limit: str = "exp"
+
+
+# NumPy, as somebody who knows it would write the losses: no temporary of full size that could be
+# avoided, the maximum subtracted, one division per row instead of one per element.
+
+
+def _numpy_softmax_cross_entropy(
+    logits: Array, labels: Array, out: Array, gradient: bool
+) -> tuple[Any, Array]:
+    rows = np.arange(len(labels))
+    np.subtract(logits, logits.max(axis=1, keepdims=True), out=out)
+    own = out[rows, labels]
+    np.exp(out, out=out)
+    total = out.sum(axis=1)
+    value = np.mean(np.log(total) - own)
+    if gradient:
+        share = out.dtype.type(1 / len(labels))
+        out *= (share / total)[:, None]
+        out[rows, labels] -= share
+    return value, out
+
+
+def _numpy_dense_softmax_cross_entropy(
+    logits: Array, target: Array, out: Array, gradient: bool
+) -> tuple[Any, Array]:
+    np.subtract(logits, logits.max(axis=1, keepdims=True), out=out)
+    own = np.einsum("ij,ij->i", target, out)
+    np.exp(out, out=out)
+    total = out.sum(axis=1)
+    value = np.mean(np.log(total) - own)
+    if gradient:
+        out /= total[:, None]
+        out -= target
+        out *= out.dtype.type(1 / len(target))
+    return value, out
+
+
+def _numpy_sigmoid_cross_entropy(
+    logits: Array, target: Array, out: Array, gradient: bool
+) -> tuple[Any, Array]:
+    np.abs(logits, out=out)
+    np.negative(out, out=out)
+    np.exp(out, out=out)
+    losses = np.log1p(out)
+    losses += np.maximum(logits, 0)
+    value = np.mean(losses) - np.vdot(logits, target) / logits.size
+    if gradient:
+        numerator = np.where(logits >= 0, out.dtype.type(1), out)
+        out += 1
+        np.divide(numerator, out, out=out)
+        out -= target
+        out *= out.dtype.type(1 / out.size)
+    return value, out
+
+
+def _numpy_mse(pred: Array, target: Array, out: Array, gradient: bool) -> tuple[Any, Array]:
+    np.subtract(pred, target, out=out)
+    value = np.vdot(out, out) / out.size
+    if gradient:
+        out *= out.dtype.type(2 / out.size)
+    return value, out
+
+
+# The truth in longdouble, where the textbook formula subtracts nearly equal numbers.
+
+
+def _exact_softmax_cross_entropy(logits: Array, labels: Array) -> tuple[Array, Array]:
+    rows = np.arange(len(labels))
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    own = powers[rows, labels]
+    powers[rows, labels] = 0
+    others = powers.sum(axis=1)
+    gradient = powers / (own + others)[:, None]
+    gradient[rows, labels] = -others / (own + others)
+    return np.log1p(others / own), gradient
+
+
+def _exact_sigmoid_cross_entropy(logits: Array, target: Array) -> tuple[Array, Array]:
+    decay = np.exp(-np.abs(logits))
+    likely, unlikely = 1 / (1 + decay), decay / (1 + decay)
+    positive = np.where(logits >= 0, likely, unlikely)
+    negative = np.where(logits >= 0, unlikely, likely)
+    losses = np.log1p(decay) + np.where(
+        target == 1, np.maximum(-logits, 0), np.maximum(logits, 0) - target * logits
+    )
+    return losses, (1 - target) * positive - target * negative
+
+
+PEERS: dict[str, Peers] = {
+    "softmax_cross_entropy": Peers(
+        numpy=_numpy_softmax_cross_entropy,
+        torch=lambda functional, x, y: functional.cross_entropy(x, y),
+        optax=lambda optax, x, y: optax.softmax_cross_entropy_with_integer_labels(x, y).mean(),
+        sklearn="HalfMultinomialLoss",
+        exact=_exact_softmax_cross_entropy,
+    ),
+    "softmax_cross_entropy, dense": Peers(
+        numpy=_numpy_dense_softmax_cross_entropy,
+        torch=lambda functional, x, t: functional.cross_entropy(x, t),
+        optax=lambda optax, x, t: optax.softmax_cross_entropy(x, t).mean(),
+    ),
+    "sigmoid_cross_entropy": Peers(
+        numpy=_numpy_sigmoid_cross_entropy,
+        torch=lambda functional, x, t: functional.binary_cross_entropy_with_logits(x, t),
+        optax=lambda optax, x, t: optax.sigmoid_binary_cross_entropy(x, t).mean(),
+        sklearn="HalfBinomialLoss",
+        exact=_exact_sigmoid_cross_entropy,
+    ),
+    "mse": Peers(
+        numpy=_numpy_mse,
+        torch=lambda functional, p, t: functional.mse_loss(p, t),
+        optax=lambda optax, p, t: optax.squared_error(p, t).mean(),
+        sklearn="HalfSquaredError",
+        sklearn_scale=2.0,
+        limit="add",
+    ),
+}
+
+
+def build_fastloss(work: Work) -> Candidate:
+    """Return this library's candidate; it takes Numba's setting for the number of threads."""
+    loss, pred, target, options = work.loss, work.pred, work.target, work.options
+    if not work.gradient:
+        return Candidate(lambda: loss(pred, target, **options), lambda value: (value, None))
+    out = np.empty_like(pred)
+    return Candidate(lambda: loss.value_and_grad(pred, target, grad_out=out, **options))
+
+
+def build_numpy(work: Work) -> Candidate:
+    """Return NumPy's candidate: the entry of `PEERS`, else the loss's textbook formula."""
+    formula, pred, target, gradient = work.peers.numpy, work.pred, work.target, work.gradient
+    if formula is None:
+        return Candidate(lambda: work.loss.reference(pred, target))
+    out = np.empty_like(pred)
+    return Candidate(lambda: formula(pred, target, out, gradient))
+
+
+def build_torch(work: Work) -> Candidate | None:
+    """Return PyTorch's candidate: forward and backward, or forward alone without autograd."""
+    if work.peers.torch is None:
+        return None
+    torch, loss, pred, target = _torch(work)
+    if not work.gradient:
+
+        def forward() -> Any:
+            with torch.inference_mode():
+                return loss(pred, target)
+
+        return Candidate(forward, lambda value: (value.numpy(), None))
+    pred.requires_grad_()
+
+    def forward_and_backward() -> tuple[Any, Any]:
+        pred.grad = None
+        value = loss(pred, target)
+        value.backward()
+        return value, pred.grad
+
+    return Candidate(
+        forward_and_backward, lambda returned: (returned[0].detach().numpy(), returned[1].numpy())
+    )
+
+
+def build_torch_compile(work: Work) -> Candidate | None:
+    """Return torch.compile's candidate: one compiled function of value and gradient."""
+    if work.peers.torch is None:
+        return None
+    torch, loss, pred, target = _torch(work)
+    # PyTorch stops compiling a function after 8 shapes and would silently run it uncompiled.
+    torch.compiler.reset()
+    function = torch.func.grad_and_value(loss) if work.gradient else loss
+    compiled = torch.compile(function, dynamic=False, fullgraph=True)
+    try:
+        compiled(pred, target)
+    except Exception as error:  # whatever the lack of a C++ compiler raises in this version
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise Missing(f"torch.compile: no working compiler ({reason[:100]})") from error
+    if not work.gradient:
+        return Candidate(lambda: compiled(pred, target), lambda value: (value.numpy(), None))
+    return Candidate(
+        lambda: compiled(pred, target),
+        lambda returned: (returned[1].numpy(), returned[0].numpy()),
+    )
+
+
+def _torch(work: Work) -> tuple[Any, Callable[[Any, Any], Any], Any, Any]:
+    torch = _import("torch", "PyTorch")
+    call = work.peers.torch
+    assert call is not None
+    torch.set_num_threads(work.threads)
+    pred, target = torch.from_numpy(work.pred), torch.from_numpy(work.target)
+    functional = torch.nn.functional
+    return torch, lambda pred, target: call(functional, pred, target), pred, target
+
+
+def build_jax(work: Work) -> Candidate | None:
+    """Return the candidate of JAX and optax, waited for."""
+    call = work.peers.optax
+    if call is None:
+        return None
+    jax, optax = _import("jax", "JAX"), _import("optax", "JAX's optax")
+    # Without this JAX turns float64 into float32.
+    jax.config.update("jax_enable_x64", work.pred.dtype == np.float64)
+    pred, target = jax.device_put(work.pred), jax.device_put(work.target)
+
+    def loss(pred: Any, target: Any) -> Any:
+        return call(optax, pred, target)
+
+    compiled = jax.jit(jax.value_and_grad(loss) if work.gradient else loss)
+    ready = jax.block_until_ready
+    return Candidate(
+        lambda: ready(compiled(pred, target)),
+        lambda returned: (
+            tuple(map(np.asarray, returned))  # type: ignore[arg-type, return-value]
+            if work.gradient
+            else (np.asarray(returned), None)
+        ),
+    )
+
+
+def set_jax_threads(threads: int) -> None:
+    """Limit XLA to so many threads; JAX reads this once, when it starts its CPU client."""
+    os.environ["NPROC"] = str(threads)
+
+
+def build_sklearn(work: Work) -> Candidate | None:
+    """Return scikit-learn's candidate: the private loss functions behind its own models.
+
+    They give the single losses and their gradients and leave the mean to their caller.
+    """
+    name = work.peers.sklearn
+    if name is None:
+        return None
+    module = _import("sklearn._loss.loss", "scikit-learn")
+    softmax = work.loss.family == "softmax"
+    keywords = {"n_classes": work.pred.shape[-1]} if softmax else {}
+    loss = getattr(module, name)(**keywords)
+    raw = work.pred if softmax else work.pred.reshape(-1)
+    # It takes labels as numbers of pred's type.
+    true = work.target.reshape(-1).astype(work.pred.dtype)
+    losses = np.empty(true.shape, raw.dtype)
+    given = {"y_true": true, "raw_prediction": raw, "sample_weight": None}
+    given |= {"loss_out": losses, "n_threads": work.threads}
+    scale = np.longdouble(work.peers.sklearn_scale)
+
+    def mean(losses: Array) -> Any:
+        return scale * np.mean(losses, dtype=np.longdouble)
+
+    if not work.gradient:
+        return Candidate(lambda: loss.loss(**given), lambda losses: (mean(losses), None))
+    given["gradient_out"] = np.empty_like(raw)
+    return Candidate(
+        lambda: loss.loss_gradient(**given),
+        lambda returned: (
+            mean(returned[0]),
+            # Divided in longdouble where it is read: the rounding would not be scikit-learn's.
+            Quotient(returned[1].reshape(work.pred.shape), work.count / scale),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Quotient:
+    """An array and what to divide it by, read in longdouble."""
+
+    array: Array
+    divisor: Any
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[index].astype(np.longdouble) / self.divisor
+
+
+def limits(work: Work) -> dict[str, tuple[str, Candidate]]:
+    """Return what bounds any implementation from below: one pass over memory.
+
+    Returns
+    -------
+    dict
+        Under "limit" the loss's unavoidable arithmetic (one exp of each logit, or one addition),
+        multithreaded by PyTorch where it is installed, and under "copy" the copying of pred. Each
+        with its full name.
+    """
+    pred, out, operation = work.pred, np.empty_like(work.pred), work.peers.limit
+    inputs, written = ((pred,), "x") if operation == "exp" else ((pred, work.target), "p, t")
+    try:
+        torch = _import("torch", "PyTorch")
+    except Missing:
+        function = getattr(np, operation)
+        name, call = f"np.{operation}({written}, out=o)", lambda: function(*inputs, out=out)
+    else:
+        torch.set_num_threads(work.threads)
+        tensors, buffer = tuple(map(torch.from_numpy, inputs)), torch.from_numpy(out)
+        function = getattr(torch, operation)
+        name, call = f"torch.{operation}({written}, out=o)", lambda: function(*tensors, out=buffer)
+    copy = Candidate(lambda: np.copyto(out, pred))
+    return {"limit": (name, Candidate(call)), "copy": ("np.copyto(o, x)", copy)}
+
+
+LIBRARIES: dict[str, Callable[[Work], Candidate | None]] = {
+    "NumPy": build_numpy,
+    "PyTorch": build_torch,
+    "torch.compile": build_torch_compile,
+    "JAX": build_jax,
+    "scikit-learn": build_sklearn,
+}
+"""The peers, in the order of the columns. A builder returns None where the library has no such loss
+and raises Missing where it is not installed."""
+
+
+def _import(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise Missing(f"{name} is not installed") from error
