@@ -21,7 +21,7 @@ import numba
 from numba.np.ufunc import parallel as numba_pool
 
 from fastloss._drivers import elementwise, rows, softmax, tiles
-from fastloss._jit import LOOPS, MATHEMATICS
+from fastloss._jit import DRIVER, LOOPS, MATHEMATICS
 
 Function = Callable[..., Any]
 
@@ -61,9 +61,9 @@ def _compiled_driver(
     """Return the dispatcher of a driver, cached on disk wherever a place for it can be written."""
     clone = _clone(driver, name, bindings)
     try:
-        kernel: Function = numba.njit(**LOOPS, parallel=parallel, cache=True)(clone)
+        kernel: Function = numba.njit(**DRIVER, parallel=parallel, cache=True)(clone)
     except RuntimeError:  # Numba found no writable cache directory: compile in memory
-        kernel = numba.njit(**LOOPS, parallel=parallel)(clone)
+        kernel = numba.njit(**DRIVER, parallel=parallel)(clone)
     return kernel
 
 
@@ -72,7 +72,7 @@ def elementwise_kernel(scalar: FunctionType, plain: bool, parallel: bool) -> Fun
     """Return the driver that applies an elementwise loss's `scalar`."""
     with _compiling:
         name = f"{scalar.__name__}.{'plain' if plain else 'weighted'}.{_digest(scalar)}"
-        point = numba.njit(**MATHEMATICS, forceinline=True)(scalar)
+        point = numba.njit(**MATHEMATICS)(scalar)
         template = elementwise.plain_block if plain else elementwise.weighted_block
         block = _clone(template, f"{name}.block", {"point": point})
         bindings = {"block": numba.njit(**LOOPS)(block)}
@@ -86,7 +86,7 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
     with _compiling:
         kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
         name = f"{scalar.__name__}.{kind}.{_digest(scalar)}"
-        bindings: dict[str, Any] = {"link": numba.njit(**MATHEMATICS, forceinline=True)(scalar)}
+        bindings: dict[str, Any] = {"link": numba.njit(**MATHEMATICS)(scalar)}
         block = rows.soft_rows if soft else rows.hard_rows
         if tiled:
             tile = _clone(tiles.soft_tile if soft else tiles.hard_tile, f"{name}.tile", bindings)

@@ -1,4 +1,4 @@
-"""The two option sets under which everything here is compiled, stated once.
+"""The options under which everything here is compiled, stated once.
 
 Numba inherits flags that a decorator leaves open from the first caller, a user's code included,
 so every decorator states them all. `nnan` and `ninf` are never allowed: NaN and inf are data.
@@ -6,15 +6,28 @@ so every decorator states them all. `nnan` and `ninf` are never allowed: NaN and
 
 from typing import Any
 
-MATHEMATICS: dict[str, Any] = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+_INTERNAL = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""No wrapper for calls from Python or C: only drivers are called from outside."""
+
+MATHEMATICS: dict[str, Any] = {
+    **_INTERNAL,
+    "fastmath": {"contract", "nsz"},
+    "forceinline": True,
+}
 """For formulas: rounding steps stay in the order in which they are written."""
 
+CALLABLE: dict[str, Any] = {**MATHEMATICS, "no_cpython_wrapper": False, "forceinline": False}
+"""For a formula that plain Python calls."""
+
 LOOPS: dict[str, Any] = {
+    **_INTERNAL,
     "fastmath": {"contract", "nsz", "arcp", "reassoc"},
-    "error_model": "numpy",
     "nogil": True,
 }
 """For loops: sums may be split over vector lanes."""
 
 INLINED: dict[str, Any] = {**LOOPS, "forceinline": True}
 """For helpers of loops: always part of the loop that calls them."""
+
+DRIVER: dict[str, Any] = {**LOOPS, "no_cpython_wrapper": False}
+"""For what Python calls."""

@@ -5,8 +5,8 @@ functions here are straight-line arithmetic (no branch, no call, no table), so t
 them becomes vector code as a whole. Each is overloaded for float32 and float64; constants have the
 type of the argument, and no float64 hides in the float32 code. Plain Python may call them too.
 
-All of it is compiled with fastmath {'contract', 'nsz'}: a product may fuse with a sum, and the sign
-of a zero may be lost. Nothing is reassociated, for the range reductions live on the order of their
+All of it is compiled under `_jit.MATHEMATICS`: a product may fuse with a sum, and the sign of a zero
+may be lost. Nothing is reassociated, for the range reductions live on the order of their
 steps; NaN and infinity keep their meaning.
 
 `MAX_ULP` bounds the error of each public function, where an ulp is the spacing of floats at the
@@ -23,8 +23,11 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-JIT_OPTIONS = {"fastmath": {"contract", "nsz"}, "error_model": "numpy"}
-MAX_ULP = {}  # by function name, for results which are normal numbers; filled by _mathematics
+from fastloss._jit import CALLABLE, MATHEMATICS
+
+MAX_ULP: dict[
+    str, float
+] = {}  # by function name, for results which are normal numbers; filled by _mathematics
 
 
 class Format(NamedTuple):
@@ -40,9 +43,9 @@ class Format(NamedTuple):
     log2_e: float
     ln2_high: float  # so few bits that n * ln2_high is exact
     ln2_low: float
-    exp: tuple
-    log: tuple
-    log1p_unit: tuple
+    exp: tuple[float, ...]
+    log: tuple[float, ...]
+    log1p_unit: tuple[float, ...]
 
 
 def _format(dtype, **constants):
@@ -221,13 +224,13 @@ def _mathematics(max_ulp=None):
 
         @functools.cache
         def compiled():
-            return njit(lambda *arguments: function(*arguments), **JIT_OPTIONS)
+            return njit(lambda *arguments: function(*arguments), **CALLABLE)
 
         @functools.wraps(implement)
         def implement_float(*kinds):
             return implement(*kinds) if kinds[0] in FORMATS else None
 
-        overload(function, jit_options={**JIT_OPTIONS, "forceinline": True})(implement_float)
+        overload(function, jit_options=MATHEMATICS)(implement_float)
         if max_ulp is not None:
             MAX_ULP[implement.__name__] = max_ulp
         return function

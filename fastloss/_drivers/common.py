@@ -26,7 +26,7 @@ from numba import njit
 
 from fastloss._jit import INLINED
 from fastloss._llvm import part_of
-from fastloss._math import exp, maximum
+from fastloss._math import exp_nonpositive, maximum
 
 TILE_CLASSES = 32
 """Rows of at most so many classes are transposed into tiles."""
@@ -140,14 +140,14 @@ def power(g, x, c, top, accumulate):
     """Return e, as stored or, where the gradient's memory was not free, computed again."""
     if accumulate is None:
         return g[c]
-    return exp(x[c] - top)
+    return exp_nonpositive(x[c] - top)
 
 
 @inlined
 def again(g, x, c, top, accumulate):
     """Return e, as stored if there is a gradient, else computed again."""
     if g is None:
-        return exp(x[c] - top)
+        return exp_nonpositive(x[c] - top)
     return power(g, x, c, top, accumulate)
 
 

@@ -17,7 +17,7 @@ from fastloss._drivers.common import (
     store_for_powers,
 )  # fmt: skip
 from fastloss._llvm import item, own_function, part_of
-from fastloss._math import exp, log
+from fastloss._math import exp_nonpositive, log
 
 link: Any = None  # bound by the engine
 
@@ -46,14 +46,14 @@ def hard_rows(
         y = np.uintp(label)
         top = largest(x)
         gap = top - x[y]
-        own = np.float64(exp(-gap))
+        own = np.float64(exp_nonpositive(-gap))
         rest = 0.0
         for first in range(0, classes, PIECE):
             size = min(PIECE, classes - first)
             piece = part_of(x, first, size)
             powers = store_for_powers(g, accumulate, scratch, first, size)
             for c in range(size):
-                powers[c] = exp(piece[c] - top)
+                powers[c] = exp_nonpositive(piece[c] - top)
             if np.uint64(label - first) < np.uint64(size):
                 powers[np.uintp(label - first)] = T(0)
             part = T(0)
@@ -124,7 +124,7 @@ def soft_rows(
             hit = label - first
             for c in range(size):
                 below = piece[c] - top
-                e = exp(below)
+                e = exp_nonpositive(below)
                 a = mass_of_class(item(t_piece, c), hit == c, item(w_piece, c), smoothing, T)
                 powers[c] = e
                 is_top = e == T(1)

@@ -17,7 +17,7 @@ from fastloss._drivers.common import (
     put,
 )  # fmt: skip
 from fastloss._llvm import item, own_function, part_of
-from fastloss._math import exp, log, maximum
+from fastloss._math import exp_nonpositive, log, maximum
 
 link: Any = None  # bound by the engine
 tile: Any = None  # bound by the engine
@@ -57,7 +57,7 @@ def hard_tile(
             y = np.int32(c)
             for i in range(size):
                 below = row[i] - top[i]
-                e = exp(below)
+                e = exp_nonpositive(below)
                 hit = labels[i] == y
                 part[i] += T(0) if hit else e
                 own[i] = e if hit else own[i]
@@ -125,7 +125,7 @@ def soft_tile(
             w = None if class_weight is None else class_weight[np.uintp(c)]
             for i in range(size):
                 below = row[i] - top[i]
-                e = exp(below)
+                e = exp_nonpositive(below)
                 a = mass_of_class(item(row_t, i), labels[i] == y, w, smoothing, T)
                 is_top = e == T(1)
                 part_rest[i] += T(0) if is_top else e

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastloss._families import elementwise
-from fastloss._math import exp, log, log1p_unit
+from fastloss._math import exp_nonpositive, log, log1p_unit
 from fastloss._options import clip_epsilon, positive_weight, smoothing
 
 
@@ -61,7 +61,7 @@ def sigmoid_cross_entropy(logit, target, pos_weight, label_smoothing, eps):
     T = type(logit)
     if label_smoothing is not None:
         target = (T(1) - label_smoothing) * target + T(0.5) * label_smoothing
-    decay = exp(-abs(logit))
+    decay = exp_nonpositive(-abs(logit))
     likely = T(1) / (T(1) + decay)
     unlikely = decay * likely
     probability = likely if logit >= T(0) else unlikely  # σ(x)
