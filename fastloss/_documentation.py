@@ -8,11 +8,11 @@ if TYPE_CHECKING:
 
 _COMMON = """\
 sample_weight : array_like, optional
-    Weights of the single losses, {weight_shape}. Where one is 0, the loss and the gradient are
-    exactly 0, whatever stands there.
+    Weights of the single losses, {weight_shape}.
+    Where one is 0, loss and gradient are exactly 0, whatever stands there.
 reduction : {{"mean", "batchmean", "sum", "none"}}, default "mean"
-    "mean" divides the sum of the weighted losses by the total weight, "batchmean" by the length of
-    the first axis; "none" returns the single weighted losses.
+    "mean" divides the sum of the weighted losses by the total weight, "batchmean" by the
+    length of the first axis; "none" returns the single weighted losses.
 normalizer : float, optional
     Divides instead of the total weight (with "mean").
 num_threads : int, optional
@@ -77,7 +77,8 @@ _METHODS = {
 
 _REFERENCE = """\
 Meant to be read and to be compared with, also in longdouble or with complex numbers: it checks
-little. Takes the options of `fastloss.{name}`, `sample_weight`, `reduction` and `normalizer`."""
+little. Takes the options of `fastloss.{name}`,
+`sample_weight`, `reduction` and `normalizer`."""
 
 
 def _indented(text: str) -> str:

@@ -65,6 +65,17 @@ def item(array, i):
     """Return ``array[i]``, or None of an absent array."""
 
 
+def put_first(option, value, options):
+    """Return ``(value, *options)``, or just the options where there is no varying `option`."""
+
+
+@overload(put_first, jit_options=INLINED)
+def _put_first(option, value, options):
+    if isinstance(option, types.NoneType):
+        return lambda option, value, options: options
+    return lambda option, value, options: (value, *options)
+
+
 @overload(part_of, jit_options=INLINED)
 def _part_of(array, first, size):
     if isinstance(array, types.NoneType):

@@ -24,7 +24,7 @@ there. An argument that is None is pruned when a clone is compiled.
 import numpy as np
 from numba import njit
 
-from fastloss._jit import INLINED
+from fastloss._jit import INLINED, MATHEMATICS
 from fastloss._llvm import part_of
 from fastloss._math import exp_nonpositive, maximum
 
@@ -88,6 +88,28 @@ def mass_of_class(dense, hit, class_weight, smoothing, T):
 def clip_to(p, clip):
     """Return p clipped to ``[clip[0], clip[1]]``; NaN stays."""
     return min(max(p, clip[0]), clip[1])
+
+
+@njit(**MATHEMATICS)
+def beyond_one_top(rest, tops):
+    """Return ``S - 1``: the rest and every top but one, added without forming their sum first."""
+    return rest + (tops - type(rest)(1))
+
+
+@njit(**MATHEMATICS)
+def add_to(whole, lost, part, i):
+    """Add part[i] to whole[i] and what that rounds off to lost[i] (Knuth's two-sum)."""
+    total = whole[i] + part[i]
+    added = total - whole[i]
+    lost[i] += (whole[i] - (total - added)) + (part[i] - added)
+    whole[i] = total
+
+
+@njit(**MATHEMATICS)
+def settle(whole, lost, i):
+    """Put back into whole[i] what rounding took; an infinite sum, whose loss is NaN, stays."""
+    corrected = whole[i] + lost[i]
+    whole[i] = corrected if corrected == corrected else whole[i]
 
 
 @inlined

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, prange
 
 from fastloss._jit import INLINED, LOOPS
-from fastloss._llvm import OVERLAP, in_order, overlaps, own_function, part_of
+from fastloss._llvm import OVERLAP, in_order, overlaps, own_function, part_of, put_first
 
 point: Any = None  # bound by the engine
 block: Any = None  # bound by the engine
@@ -96,10 +96,7 @@ def weighted_block(
         if option is not None:
             spread(option, start + first, varying[:size])
         for i in range(size):
-            if option is None:
-                loss, slope, curvature = point(x[i], T(t[i]), *options)
-            else:
-                loss, slope, curvature = point(x[i], T(t[i]), varying[i], *options)
+            loss, slope, curvature = point(x[i], T(t[i]), *put_first(option, varying[i], options))
             # A weight of 0 hides whatever stands there, NaN included: a product would not.
             counts = weights[i] != T(0)
             loss = weights[i] * loss if counts else T(0)

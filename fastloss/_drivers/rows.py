@@ -6,6 +6,7 @@ import numpy as np
 
 from fastloss._drivers.common import (
     again,
+    beyond_one_top,
     clip_to,
     gradient_scale,
     largest,
@@ -138,10 +139,9 @@ def soft_rows(
             mass_rest += np.float64(part_mass_rest)
             mass_tops += np.float64(part_mass_tops)
             gap += np.float64(part_gap)
-        # Beyond the first, a class that ties for the top belongs to the rest.
         total = rest + tops
         mass = mass_rest + mass_tops
-        loss, slope, excess = link(rest + (tops - 1.0), 1.0, gap, mass, *options)
+        loss, slope, excess = link(beyond_one_top(rest, tops), 1.0, gap, mass, *options)
         inverse = T(1.0 / total)
         if clip is not None:
             loss = 0.0

@@ -6,7 +6,9 @@ import numpy as np
 
 from fastloss._drivers.common import (
     LANES,
+    add_to,
     again,
+    beyond_one_top,
     clip_to,
     gradient_scale,
     inlined,
@@ -15,6 +17,7 @@ from fastloss._drivers.common import (
     mass_of_class,
     power,
     put,
+    settle,
 )  # fmt: skip
 from fastloss._llvm import item, own_function, part_of
 from fastloss._math import exp_nonpositive, log, maximum
@@ -22,8 +25,8 @@ from fastloss._math import exp_nonpositive, log, maximum
 link: Any = None  # bound by the engine
 tile: Any = None  # bound by the engine
 
-CLASSES_PER_SUM = 16
-"""Classes that a lane adds up in a sum of their own: two levels keep the rounding small."""
+CLASSES_PER_SUM = 8
+"""Classes that a lane adds up plainly, before a compensated sum of these sums takes over."""
 
 
 def hard_tile(
@@ -38,10 +41,11 @@ def hard_tile(
     own_function()
     source = g if x is None else x
     T = type(source[0])
-    top, rest, own, gap, part, factor, at_label, inverse = lanes[:8]
+    top, rest, own, gap, part, lost, factor, at_label, inverse = lanes[:9]
     for i in range(size):
         top[i] = T(-np.inf)
         rest[i] = T(0)
+        lost[i] = T(0)
         own[i] = T(0)
         gap[i] = T(0)
     for c in range(classes):
@@ -64,8 +68,9 @@ def hard_tile(
                 gap[i] = -below if hit else gap[i]
                 keep_power(out, i, e, accumulate)
         for i in range(size):
-            rest[i] += part[i]
+            add_to(rest, lost, part, i)
     for i in range(size):
+        settle(rest, lost, i)
         total = rest[i] + own[i]
         loss, slope, excess = link(rest[i], own[i], gap[i], T(1), *options)
         if clip is not None:
@@ -105,15 +110,16 @@ def soft_tile(
     source = g if x is None else x
     T = type(source[0])
     top, inverse, factor, minus, at_top = lanes[:5]
-    rest, tops, mass_rest, mass_tops, gap = lanes[5:10]
-    part_rest, part_tops, part_mass_rest, part_mass_tops, part_gap = lanes[10:15]
+    wholes, parts, losts = lanes[5:10], lanes[10:15], lanes[15:20]
+    rest, tops, mass_rest, mass_tops, gap = wholes
+    part_rest, part_tops, part_mass_rest, part_mass_tops, part_gap = parts
     for i in range(size):
         top[i] = T(-np.inf)
     for c in range(classes):
         row = part_of(source, start + c * step, size)
         for i in range(size):
             top[i] = maximum(top[i], row[i])
-    for lane in lanes[5:15]:
+    for lane in lanes[5:20]:
         for i in range(size):
             lane[i] = T(0)
     for begin in range(0, classes, CLASSES_PER_SUM):
@@ -122,7 +128,7 @@ def soft_tile(
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
             y = np.int32(c)
-            w = None if class_weight is None else class_weight[np.uintp(c)]
+            w = item(class_weight, np.uintp(c))
             for i in range(size):
                 below = row[i] - top[i]
                 e = exp_nonpositive(below)
@@ -134,15 +140,17 @@ def soft_tile(
                 part_mass_tops[i] += a if is_top else T(0)
                 part_gap[i] -= T(0) if a == T(0) else a * below  # 0 times -inf is 0 here
                 keep_power(out, i, e, accumulate)
-        for whole, part in zip(lanes[5:10], lanes[10:15]):  # noqa: B905 (Numba has no `strict`)
+        for k in range(len(wholes)):
             for i in range(size):
-                whole[i] += part[i]
-                part[i] = T(0)
+                add_to(wholes[k], losts[k], parts[k], i)
+                parts[k][i] = T(0)
+    for k in range(len(wholes)):
+        for i in range(size):
+            settle(wholes[k], losts[k], i)
     for i in range(size):
-        # Beyond the first, a class that ties for the top belongs to the rest.
         total = rest[i] + tops[i]
         mass = mass_rest[i] + mass_tops[i]
-        loss, slope, excess = link(rest[i] + (tops[i] - T(1)), T(1), gap[i], mass, *options)
+        loss, slope, excess = link(beyond_one_top(rest[i], tops[i]), T(1), gap[i], mass, *options)
         losses[i] = T(0) if labels[i] < 0 else weights[i] * loss
         inverse[i] = T(1) / total
         if g is not None:
@@ -158,7 +166,7 @@ def soft_tile(
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
             y = np.int32(c)
-            w = None if class_weight is None else class_weight[np.uintp(c)]
+            w = item(class_weight, np.uintp(c))
             for i in range(size):
                 e = again(out, row, i, top[i], accumulate)
                 a = mass_of_class(item(row_t, i), labels[i] == y, w, smoothing, T)
@@ -171,7 +179,7 @@ def soft_tile(
             out = part_of(g, start + c * step, size)
             second = part_of(h, start + c * step, size)
             y = np.int32(c)
-            w = None if class_weight is None else class_weight[np.uintp(c)]
+            w = item(class_weight, np.uintp(c))
             for i in range(size):
                 e = power(out, row, i, top[i], accumulate)
                 p = e * inverse[i]
@@ -190,10 +198,10 @@ def soft_tile(
 @inlined
 def lane_arrays(dtype):
     """Return the scratch of a tile: one number per row and quantity."""
-    s = np.empty((18, LANES), dtype)
+    s = np.empty((23, LANES), dtype)
     return (
         s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12], s[13],
-        s[14], s[15], s[16], s[17],
+        s[14], s[15], s[16], s[17], s[18], s[19], s[20], s[21], s[22],
     )  # fmt: skip
 
 
@@ -228,7 +236,7 @@ def tiles(
     source = grad if logits is None else logits
     T = type(source[0])
     lanes = lane_arrays(source.dtype)
-    weights, scales, lane_losses = lanes[15:]
+    weights, scales, lane_losses = lanes[20:]
     lane_labels = np.empty(LANES, np.int32)
     scratch = LANES * classes if inner == 1 else 0
     tile_x = np.empty(scratch, source.dtype)

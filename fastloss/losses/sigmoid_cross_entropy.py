@@ -15,7 +15,7 @@ from fastloss._options import clip_epsilon, positive_weight, smoothing
         "label_smoothing": smoothing(),
         "eps": clip_epsilon(),
     },
-    ulp_bound=8,
+    ulp_bound=4,
     nanoseconds=1.0,
     peers={
         "PyTorch": "binary_cross_entropy_with_logits",
@@ -46,7 +46,7 @@ def sigmoid_cross_entropy(logit, target, pos_weight, label_smoothing, eps):
     -----
     The gradient is ``(1 - t) σ(x) - pos_weight t σ(-x)``: the textbook's ``σ(x) - t`` loses the
     tail (it is exactly 0 from x = 17 on in float32 with t = 1). For binary labels the loss and
-    every gradient entry are within 8 ulp at any logit down to the smallest normal number; for soft
+    every gradient entry are within 4 ulp at any logit down to the smallest normal number; for soft
     labels the gradient's error is that much of its larger term. A logit of -inf with target 0, or
     inf with target 1, costs 0. The clipped form takes 1 - q from ``clip(σ(-x), eps, 1 - eps)``,
     which stays finite where 1 - eps rounds to 1.

@@ -51,10 +51,11 @@ def softmax_cross_entropy(rest, own, gap, mass):
     targets with class weights: pass ``normalizer=N`` for its value.
 
     With integer labels, and with one-hot dense targets, the loss and every gradient entry are
-    within ``4 + 2 g`` ulp down to the smallest normal number, g the spread of the row's logits
-    (what rounding the logits by half an ulp does), at any confidence: where p is the probability
-    of the label, 1 - p is summed from the other classes instead of being subtracted. Class weights
-    and label smoothing add rounding of their own where the gradient's two terms nearly cancel.
+    within ``4 + 2 g`` ulp at any confidence, g the spread of the row's logits (what rounding the
+    logits by half an ulp does): where p is the probability of the label, 1 - p is summed from the
+    other classes instead of being subtracted. Powers below the smallest normal number count as 0.
+    Class weights and label smoothing add rounding of their own where the gradient's two terms
+    nearly cancel.
 
     Class-first arrays (`axis` = 1 of (N, C, H, W)) run without a copy.
 
