@@ -32,13 +32,13 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "softmax": ((32, 10), (1024, 10), (65536, 10), (256, 1000), (8192, 1000), (512, 50257)),
     "elementwise": ((320,), (10_000,), (1_000_000,), (10_000_000,)),
 }
-"""The sizes to measure by default: a small batch, cache-resident ones, and larger than any cache."""
+"""Measured by default: a small batch, arrays that fit into a cache, and larger ones."""
 
 MINIMUM_ROUNDS = 5
 TURN_SECONDS = 1e-3
 """A turn repeats a short call for so long that the clock's resolution does not matter."""
 
-SETTLE_SECONDS = 2e-3
+SETTLE_SECONDS = 5e-3
 """The pause before a turn, in which the idle threads of the candidate before stop spinning."""
 
 TRUTH_ELEMENTS = 2**18
@@ -176,6 +176,16 @@ class Report:
                 for row in self.rows
             ],
         }
+
+
+def available_threads() -> int:
+    """Return the number of threads that Numba may use."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def current_threads() -> int:
+    """Return the number of threads that Numba is set to use."""
+    return int(numba.get_num_threads())
 
 
 def run(report: Report, progress: Callable[[str, float], None]) -> Iterator[Row]:

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 _COMMON = """\
 sample_weight : array_like, optional
     Weights of the single losses, {weight_shape}.
-    Where one is 0, loss and gradient are exactly 0, whatever stands there.
+    Taken in the dtype of `{pred}`. Where one is 0, loss and gradient are exactly 0, whatever
+    stands there.
 reduction : {{"mean", "batchmean", "sum", "none"}}, default "mean"
     "mean" divides the sum of the weighted losses by the total weight, "batchmean" by the
     length of the first axis; "none" returns the single weighted losses.
@@ -96,7 +97,7 @@ def of_loss(loss: "Loss", own: str) -> str:
     head, notes, tail = own.partition("\nNotes\n-----\n")
     softmax = loss.family == "softmax"
     shape = "one per row" if softmax else f"of the shape of `{pred}` or one per entry of axis 0"
-    common = _COMMON.format(weight_shape=shape)
+    common = _COMMON.format(weight_shape=shape, pred=pred)
     returns = _RETURNS.format(pred=pred, more_errors=_SOFTMAX_ERRORS if softmax else "")
     layout = _LAYOUT.format(pred=pred)
     return f"{head.rstrip()}\n{common}\n\n{returns}\n{notes}{layout}\n\n{tail}"

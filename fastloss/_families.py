@@ -98,7 +98,7 @@ class ElementwiseLoss(Loss):
         )  # fmt: skip
 
     def _option(self, name: str, option: Option, value: Any, pred: Array) -> Any:
-        if option.per_class and np.ndim(value) > 0:
+        if option.per_class and check.dimensions(value, self.name, name) > 0:
             array = check.weights(value, self.name, name, (pred.shape[-1:],), pred.dtype)
             if not all(option.holds(x) for x in array.tolist()):
                 check.fail(ValueError, self.name, name, check.describe(value), option.domain)
@@ -213,7 +213,7 @@ class SoftmaxLoss(Loss):
         axis = check.class_axis(given.get("axis", -1), name, self._pred_name, pred)
         rows = pred.shape[:axis] + pred.shape[axis + 1 :]
         options: dict[str, Any] = {"axis": axis, "class_weight": given.get("class_weight")}
-        if np.ndim(target) == pred.ndim:
+        if check.dimensions(target, name, self._target_name) == pred.ndim:
             target = check.dense_target(target, name, self._target_name, pred, self._pred_name)
         else:
             target = check.integer_labels(target, name, self._target_name, rows, pred, axis)
@@ -271,14 +271,9 @@ class SoftmaxLoss(Loss):
         )
 
     def _fail_outside(self, batch: Batch, row: int) -> None:
-        pred, labels = batch.pred, batch.target
-        if pred.flags.f_contiguous and not pred.flags.c_contiguous:  # counted in F order
-            row = int(
-                np.ravel_multi_index(np.unravel_index(row, labels.shape, order="F"), labels.shape)
-            ) if labels.ndim else row  # fmt: skip
-        classes = pred.shape[batch.options["axis"]]
+        classes = batch.pred.shape[batch.options["axis"]]
         ignore = batch.options["ignore_index"]
-        check.outside_label(self.name, self._target_name, labels, row, classes, ignore)
+        check.outside_label(self.name, self._target_name, batch.target, row, classes, ignore)
 
     def _reference(
         self, pred: Array, target: Array, options: dict[str, Any], keywords: dict[str, Any]

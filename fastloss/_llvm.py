@@ -65,6 +65,17 @@ def item(array, i):
     """Return ``array[i]``, or None of an absent array."""
 
 
+def scratch_for(array, size):
+    """Return scratch of the array's dtype, or None of an absent array."""
+
+
+@overload(scratch_for, jit_options=INLINED)
+def _scratch_for(array, size):
+    if isinstance(array, types.NoneType):
+        return lambda array, size: None
+    return lambda array, size: np.empty(size, array.dtype)
+
+
 def put_first(option, value, options):
     """Return ``(value, *options)``, or just the options where there is no varying `option`."""
 

@@ -153,6 +153,7 @@ class Loss:
         )
         for method, known, returned in methods:
             method.__doc__ = _documentation.of_method(self, method.__name__)
+            method.__module__ = self.__module__
             method.__qualname__ = f"{self.name}.{method.__name__}"
             method.__signature__ = self._signature(known, returned)
             setattr(self, method.__name__, method)
@@ -252,7 +253,9 @@ class Loss:
             in_place = isinstance(out, np.ndarray) and check.same_memory(out, pred)
             if accumulate and (out is None or in_place):
                 check.fail(ValueError, name, "accumulate", "True", "grad_out to add to, not pred")
-            apart = {key: array for key, array in read.items() if array is not pred or not in_place}
+            apart = dict(read)
+            if in_place:
+                del apart[self._pred_name]
             grad = self._buffer(given, "grad_out", pred.shape, dtype, order, apart)
             read["grad_out"] = grad
         if "hess_out" in common:
@@ -310,7 +313,7 @@ class Loss:
         upstream = given.get("upstream")
         if upstream is None:
             return 1.0, None
-        if np.ndim(upstream) == 0:
+        if check.dimensions(upstream, self.name, "upstream") == 0:
             return check.number(
                 upstream, self.name, "upstream", "a finite number", lambda x: True
             ), None

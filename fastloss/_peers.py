@@ -317,7 +317,7 @@ def build_sklearn(work: Work) -> Candidate | None:
     # It takes labels as numbers of pred's type.
     true = work.target.reshape(-1).astype(work.pred.dtype)
     losses = np.empty(true.shape, raw.dtype)
-    given = {"y_true": true, "raw_prediction": raw, "sample_weight": None}
+    given: dict[str, Any] = {"y_true": true, "raw_prediction": raw, "sample_weight": None}
     given |= {"loss_out": losses, "n_threads": work.threads}
     scale = np.longdouble(work.peers.sklearn_scale)
 

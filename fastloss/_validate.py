@@ -86,6 +86,11 @@ def _plain(value: Any, loss: str, argument: str) -> Array:
     return array if array.flags.aligned else array.copy()
 
 
+def dimensions(value: Any, loss: str, argument: str) -> int:
+    """Return the number of dimensions of whatever came."""
+    return value.ndim if isinstance(value, np.ndarray) else _plain(value, loss, argument).ndim
+
+
 def prediction(value: Any, loss: str, argument: str) -> Array:
     """Return pred as a float32 or float64 array."""
     array = _plain(value, loss, argument)
@@ -139,7 +144,13 @@ def integer_labels(
 def outside_label(
     loss: str, argument: str, labels: Array, row: int, classes: int, ignore: int
 ) -> NoReturn:
-    """Raise the error of a label outside the classes; `row` counts in C order."""
+    """Raise the error of the first label outside the classes, in C order.
+
+    `row` is one such row; it counts if another thread has repaired the labels meanwhile.
+    """
+    outside = ((labels < 0) | (labels >= classes)) & (labels != ignore)
+    if outside.any():
+        row = int(np.argmax(outside))
     where = tuple(int(i) for i in np.unravel_index(row, labels.shape)) if labels.ndim else ()
     place = str(where[0]) if len(where) == 1 else str(where)
     raise IndexError(

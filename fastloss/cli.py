@@ -9,13 +9,19 @@ import importlib
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastloss import __version__
 from fastloss._demo import Comparison, Settings, draw
+
+if TYPE_CHECKING:
+    from fastloss import _bench as benchmark
 
 CURVE_TOLERANCE = 500
 """How far the two loss curves of the demo may differ, in machine epsilons, relative.
@@ -100,6 +106,53 @@ def _parser() -> argparse.ArgumentParser:
 
     check = command("check", _check, "Compare every kernel with its reference on this machine.")
     check.add_argument("--loss", metavar="NAME", help="check this loss only")
+
+    bench = command(
+        "bench",
+        _bench,
+        "Time every loss against NumPy, PyTorch, torch.compile, JAX and scikit-learn, whichever "
+        "are installed, taking turns on the same arrays.",
+    )
+    # argparse would show defaults of None; the help texts say what None means.
+    optional: dict[str, Any] = {"default": argparse.SUPPRESS}
+    bench.add_argument(
+        "--loss", metavar="NAME", nargs="+", action="extend", help="these losses; else all",
+        **optional,
+    )  # fmt: skip
+    bench.add_argument(
+        "--shapes", type=_shapes, metavar="32x10,1000", help="shapes of the arrays, classes last; "
+        "else from tiny to larger than the caches", **optional,
+    )  # fmt: skip
+    bench.add_argument(
+        "--dtype", choices=("float32", "float64", "both"), default="both", help="type"
+    )
+    bench.add_argument(
+        "--threads", type=_count, help="on every side; else what Numba is set to", **optional
+    )
+    bench.add_argument(
+        "--seconds", type=_positive, default=2.0, help="time for each case, all candidates together"
+    )
+    bench.add_argument(
+        "--mode",
+        choices=("gradient", "value"),
+        default="gradient",
+        help="value alone, or with gradient",
+    )
+    bench.add_argument(
+        "--json", type=_output_path, metavar="FILE", help="write everything", **optional
+    )
+    bench.add_argument(
+        "--plot", type=_plot_path, metavar="FILE", help="draw a picture (.png, .svg or .pdf)",
+        **optional,
+    )  # fmt: skip
+    bench.add_argument(
+        "--readme", type=_text_file, metavar="FILE", help="write the tables between its "
+        "markers <!-- bench:begin --> and <!-- losses:begin -->", **optional,
+    )  # fmt: skip
+    bench.add_argument(
+        "--check", type=_text_file, metavar="FILE", help="time nothing; check that the tables of "
+        "this README have the present losses, cases and columns", **optional,
+    )  # fmt: skip
     return parser
 
 
@@ -235,6 +288,97 @@ def _check(options: argparse.Namespace) -> int:
     return 0 if passed else 1
 
 
+def _bench(options: argparse.Namespace) -> int:
+    import fastloss as fl
+    from fastloss import _bench as bench
+    from fastloss import _bench_report as reports
+
+    given = vars(options)
+    losses = fl.losses()
+    for name in given.get("loss", ()):
+        if name not in losses:
+            options.error(
+                f"argument --loss: there is no loss {name!r}; there are {', '.join(losses)}"
+            )
+    available = bench.available_threads()
+    if given.get("threads", 1) > available:
+        options.error(f"argument --threads: Numba has {available}, got {options.threads}")
+    settings = bench.Settings(
+        tuple(dict.fromkeys(given.get("loss", ()))),
+        given.get("shapes", ()),
+        ("float32", "float64") if options.dtype == "both" else (options.dtype,),
+        given.get("threads", bench.current_threads()),
+        options.seconds,
+        options.mode,
+    )
+    unmeasured = set(settings.losses or losses) - {case.loss for case in settings.cases()}
+    if unmeasured:
+        options.error(f"argument --shapes: {', '.join(sorted(unmeasured))} needs shapes like 32x10")
+
+    if "check" in given:
+        faults = reports.stale(options.check.read_text(encoding="utf-8"), settings)
+        for fault in faults:
+            print(f"{options.check.name} is out of date: {fault}.")
+        if faults:
+            print(f"To bring it up to date: {settings.command()} --readme {options.check.name}")
+        return 1 if faults else 0
+
+    if "readme" in given:
+        try:  # before an hour of timing, not after it
+            for part in ("losses", "bench"):
+                reports.part_of(options.readme.read_text(encoding="utf-8"), part)
+        except reports.Unmarked as fault:
+            options.error(f"argument --readme: {options.readme.name}: {fault}")
+    _need(options, "rich", *(["matplotlib"] if "plot" in given else []))
+    report = _measure(settings)
+
+    if "json" in given:
+        options.json.write_text(json.dumps(report.as_json(), indent=1) + "\n", encoding="utf-8")
+    if "plot" in given:
+        from fastloss import _bench_plot
+
+        _bench_plot.draw(report, options.plot)
+    if "readme" in given:
+        readme = options.readme.read_text(encoding="utf-8")
+        readme = reports.insert(readme, "losses", reports.losses_part())
+        readme = reports.insert(readme, "bench", reports.bench_part(report))
+        options.readme.write_text(readme, encoding="utf-8")
+    return 0
+
+
+def _measure(settings: "benchmark.Settings") -> "benchmark.Report":
+    """Measure behind a progress bar, and print a table for each loss as soon as it is done."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+
+    from fastloss import _bench as bench
+    from fastloss import _bench_report as reports
+
+    # A file or a pipe has no width; the tables need about this much.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    report = bench.Report(settings)
+    columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(settings.cases()))
+
+        def advance(what: str, done: float) -> None:
+            progress.update(bar, description=what, completed=done)
+
+        for loss, rows in groupby(bench.run(report, advance), key=lambda row: row.case.loss):
+            table = Table(title=loss, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            for number, heading in enumerate(reports.headings(loss)):
+                heading = heading.replace("-", "-\n").replace(".", ".\n")  # or it is cut off
+                table.add_column(heading, justify="right" if number else "left")
+            for row in rows:
+                table.add_row(*reports.cells(row, line_break="\n"))
+            console.print(table)
+    for text in (reports.summary(report.rows), reports.conditions(report)):
+        console.print(text)
+    return report
+
+
 def _need(options: argparse.Namespace, *packages: str) -> None:
     """Stop with one line if a package of the extra is missing."""
     for package in packages:
@@ -270,12 +414,30 @@ def _positive(text: str) -> float:
     return number
 
 
+def _shapes(text: str) -> tuple[tuple[int, ...], ...]:
+    try:
+        return tuple(tuple(map(_count, word.split("x"))) for word in text.split(","))
+    except argparse.ArgumentTypeError:
+        message = f"must be shapes like 32x10 or 1000, separated by commas, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 def _plot_path(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in PLOT_SUFFIXES:
+    if Path(text).suffix.lower() not in PLOT_SUFFIXES:
         raise argparse.ArgumentTypeError(
             f"must end in {', '.join(PLOT_SUFFIXES[:-1])} or {PLOT_SUFFIXES[-1]}, got {text!r}"
         )
+    return _output_path(text)
+
+
+def _text_file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
+    return _output_path(text)
+
+
+def _output_path(text: str) -> Path:
+    path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r} is a directory")
     if not path.parent.is_dir():

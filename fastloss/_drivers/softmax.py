@@ -36,16 +36,16 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
                 mass += weight_of_row(sample_weight, class_weight, label, row)
     if dense is not None:
         for row in range(start, stop):
-            place = row // inner * classes * inner + row % inner
-            row_mass = 0.0
-            for c in range(classes):
-                a = np.float64(dense[np.uintp(place + c * inner)])
-                if class_weight is not None:
-                    a *= np.float64(class_weight[np.uintp(c)])
-                row_mass += a
-            if sample_weight is not None:
-                row_mass *= np.float64(sample_weight[row])
-            mass += row_mass
+            weight = weight_of_row(sample_weight, None, 0, row)
+            if weight != 0.0:
+                place = row // inner * classes * inner + row % inner
+                row_mass = 0.0
+                for c in range(classes):
+                    a = np.float64(dense[np.uintp(place + c * inner)])
+                    if class_weight is not None:
+                        a *= np.float64(class_weight[np.uintp(c)])
+                    row_mass += a
+                mass += weight * row_mass
     return mass, outside
 
 

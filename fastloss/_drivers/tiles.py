@@ -19,7 +19,7 @@ from fastloss._drivers.common import (
     put,
     settle,
 )  # fmt: skip
-from fastloss._llvm import item, own_function, part_of
+from fastloss._llvm import item, own_function, part_of, scratch_for
 from fastloss._math import exp_nonpositive, log, maximum
 
 link: Any = None  # bound by the engine
@@ -240,10 +240,11 @@ def tiles(
     lane_labels = np.empty(LANES, np.int32)
     scratch = LANES * classes if inner == 1 else 0
     tile_x = np.empty(scratch, source.dtype)
-    tile_t = None if dense is None else np.empty(scratch, dense.dtype)
-    tile_g = None if grad is None else np.empty(scratch, source.dtype)
-    tile_h = None if hess is None else np.empty(scratch, source.dtype)
+    tile_t = scratch_for(dense, scratch)
+    tile_g = scratch_for(grad, scratch)
+    tile_h = scratch_for(hess, scratch)
     hard_class_weight = class_weight if dense is None and smoothing is None else None
+    origin, lane_step = np.int64(0), np.int64(LANES)  # typed: literals would compile a second tile
     loss_sum = 0.0
     row = start
     while row < stop:
@@ -264,7 +265,7 @@ def tiles(
             if dense is not None:
                 transpose_in(dense, place, size, classes, tile_t)
             tile(
-                tile_x, tile_t, tile_g, tile_h, 0, LANES, lane_labels, class_weight, weights,
+                tile_x, tile_t, tile_g, tile_h, origin, lane_step, lane_labels, class_weight, weights,
                 scales, lane_losses, smoothing, clip, None, options, size, classes, lanes,
             )  # fmt: skip
             if grad is not None:

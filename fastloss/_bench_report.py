@@ -1,0 +1,221 @@
+"""What ``fastloss bench`` writes: the cells of its tables, and the generated parts of the README.
+
+A generated part stands between the lines ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.
+"""
+
+import math
+import re
+from itertools import groupby
+from statistics import geometric_mean
+
+import fastloss as fl
+from fastloss._bench import OURS, Report, Row, Settings
+from fastloss._loss import Loss
+from fastloss._peers import LIBRARIES, PEERS, Peers
+
+ABSENT = "–"
+
+
+class Unmarked(ValueError):
+    """A README lacks the lines between which a generated part belongs."""
+
+
+def headings(loss: str) -> list[str]:
+    """Return the headings of a loss's table."""
+    limit = PEERS.get(loss, Peers()).limit
+    return ["case", OURS, *LIBRARIES, f"one {limit}", "copy", "× best peer", f"÷ one {limit}"]
+
+
+def cells(row: Row, line_break: str = "<br>") -> list[str]:
+    """Return a row of the table: the case, time and error of each candidate, and the ratios."""
+    times = {
+        name: f"{duration(row.seconds(name))}{line_break}{ulps(row.errors[name])}"
+        for name in row.times
+    }
+    return [
+        row.case.label,
+        *(times.get(name, ABSENT) for name in (OURS, *LIBRARIES)),
+        duration(row.limits["limit"].median),
+        duration(row.limits["copy"].median),
+        f"{row.speedup:.2g}" if row.speedup < 10 else f"{row.speedup:.0f}",
+        f"{row.price:.2g}" if row.price < 10 else f"{row.price:.0f}",
+    ]
+
+
+def duration(seconds: float) -> str:
+    """Return a time with three digits and its unit."""
+    scales = {"µs": 1e6, "ms": 1e3, "s": 1.0}
+    unit = next((unit for unit, scale in scales.items() if seconds * scale < 999.5), "s")
+    number = seconds * scales[unit]
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f} {unit}"
+
+
+def ulps(error: float) -> str:
+    """Return an error in ulp; by powers of ten where hardly a digit is right."""
+    if math.isnan(error):
+        return "? ulp"
+    if math.isinf(error):
+        return "NaN or inf"
+    if error < 999.5:
+        return f"{error:.1f} ulp" if error < 9.95 else f"{error:.0f} ulp"
+    mantissa, exponent = f"{error:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)} ulp"
+
+
+def summary(rows: list[Row]) -> str:
+    """Return in words how the rows compare with the best peer, naming those that lose."""
+    lost = [row for row in rows if row.speedup < 1]
+    mean = geometric_mean(row.speedup for row in rows)
+    text = f"fastloss is {mean:.2g} times as fast as the fastest peer of each row (geometric mean)."
+    if not lost:
+        return f"{text} No row loses."
+    names = "; ".join(
+        f"{row.case.loss} {row.case.label} to {row.best_peer} (×{row.speedup:.2g})" for row in lost
+    )
+    return f"{text} Rows that lose: {names}."
+
+
+def conditions(report: Report) -> str:
+    """Return in words under which conditions was measured, and what the columns mean."""
+    facts = report.conditions
+    names = {name: full for row in report.rows for name, full in row.limit_names.items()}
+    limits = sorted({row.limit_names["limit"] for row in report.rows})
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    threads = facts["threads"]
+    missing = "".join(f" Not measured: {reason}." for reason in report.missing.values())
+    each = {
+        "gradient": "the mean loss and its gradient",
+        "value": "the mean loss alone, without a gradient",
+    }[report.settings.mode]
+    return (
+        f"{facts['cpu']}, {facts['logical_cores']} logical cores, {facts['platform']}; "
+        f"{threads} thread{'s' if threads > 1 else ''} on every side, but for NumPy, which has one "
+        f"(Numba on {facts['threading_layer']}); {facts['date']}; {versions}. "
+        f"Each cell is the median time of one call for {each}, all candidates taking turns on the "
+        "same arrays and compilation not counted, and the largest error of the value and of the "
+        "gradient entries of the first rows, in units in the last place (ulp), against longdouble. "
+        "In the classifications the first row is a confident one, with the probability of its "
+        "label 1 - 2e-9. PyTorch runs forward and backward; torch.compile one compiled function "
+        "of value and gradient; JAX jit(value_and_grad) of optax's loss; scikit-learn its private "
+        "loss_gradient, which leaves the mean to its caller. "
+        f"One exp, or one add, is {' or '.join(limits)}: the least that any of them has to do; "
+        f"copy is {names['copy']}, on one thread. "
+        f"× best peer: the best peer's time divided by fastloss's.{missing}"
+    )
+
+
+def bench_part(report: Report) -> str:
+    """Return the README's tables with what belongs to them."""
+    parts = []
+    for loss, group in groupby(report.rows, key=lambda row: row.case.loss):
+        lines = _table_head(headings(loss))
+        for row in group:
+            texts = cells(row)
+            fastest = 1 + [OURS, *LIBRARIES].index(row.fastest)
+            texts[fastest] = f"**{texts[fastest].replace('<br>', '**<br>', 1)}"
+            lines.append(_line(texts))
+        parts += [f"#### {loss}", "\n".join(lines)]
+    parts += [
+        summary(report.rows),
+        conditions(report),
+        f"```sh\n{report.settings.command()} --readme README.md\n```",
+    ]
+    return "\n\n".join(parts)
+
+
+def losses_part() -> str:
+    """Return the README's table of losses."""
+    lines = [
+        "| loss | what | family | options | also known as |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join(lines + [_line(_loss_cells(loss)) for loss in fl.losses().values()])
+
+
+def _loss_cells(loss: Loss) -> list[str]:
+    what = (loss.__doc__ or "").partition("\n")[0].replace("``", "`")
+    options = ", ".join(f"`{name}={option.default!r}`" for name, option in loss.options.items())
+    peers = ", ".join(f"{library} `{name}`" for library, name in loss.peers.items())
+    return [f"`{loss.name}`", what, loss.family, options or ABSENT, peers or ABSENT]
+
+
+def _table_head(texts: list[str]) -> list[str]:
+    return [_line(texts), _line(["---", *["---:"] * (len(texts) - 1)])]
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def insert(readme: str, part: str, content: str) -> str:
+    """Return the README with the content of a generated part replaced."""
+    start, end = _span(readme, part)
+    return f"{readme[:start]}\n{content}\n{readme[end:]}"
+
+
+def part_of(readme: str, part: str) -> str:
+    """Return the content of a generated part."""
+    start, end = _span(readme, part)
+    return readme[start:end].strip("\n")
+
+
+def _span(readme: str, part: str) -> tuple[int, int]:
+    begin, end = f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
+    start, stop = readme.find(begin), readme.find(end)
+    if start < 0 or stop < start:
+        raise Unmarked(f"it has no lines {begin} and {end}, in this order")
+    return start + len(begin), stop
+
+
+def stale(readme: str, settings: Settings) -> list[str]:
+    """Return what is not up to date in the generated parts; nothing is timed.
+
+    Parameters
+    ----------
+    readme : str
+        The text of the README.
+    settings : Settings
+        The cases that its tables should have.
+
+    Returns
+    -------
+    list of str
+        One sentence for each fault.
+    """
+    faults = []
+    try:
+        if part_of(readme, "losses") != losses_part():
+            faults.append("the table of losses differs from the present losses")
+        found = _tables(part_of(readme, "bench"))
+    except Unmarked as fault:
+        return [str(fault)]
+    wanted = {
+        loss: (headings(loss), [case.label for case in group])
+        for loss, group in groupby(settings.cases(), key=lambda case: case.loss)
+    }
+    for loss in wanted.keys() - found.keys():
+        faults.append(f"the benchmarks have no table of {loss}")
+    for loss in found.keys() - wanted.keys():
+        faults.append(f"the benchmarks have a table of {loss}, which is not to be measured")
+    for loss in sorted(wanted.keys() & found.keys()):
+        for what, is_, should in zip(("columns", "cases"), found[loss], wanted[loss], strict=True):
+            if is_ != should:
+                faults.append(
+                    f"the {what} of {loss} are {', '.join(is_)}; they should be {', '.join(should)}"
+                )
+    return faults
+
+
+def _tables(part: str) -> dict[str, tuple[list[str], list[str]]]:
+    """Return the columns and the cases of each table, by the heading above it."""
+    tables: dict[str, tuple[list[str], list[str]]] = {}
+    for section in re.split(r"^#### ", part, flags=re.MULTILINE)[1:]:
+        name = section.partition("\n")[0].strip()
+        lines = [
+            [text.strip() for text in line.strip("| ").split("|")]
+            for line in section.splitlines()
+            if line.startswith("|")
+        ]
+        columns, cases = (lines[0], [texts[0] for texts in lines[2:]]) if lines else ([], [])
+        tables[name] = (columns, cases)
+    return tables

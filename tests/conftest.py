@@ -1,0 +1,191 @@
+"""What several test files share: random inputs, the oracle, and the comparison with it.
+
+The oracle is a loss's own textbook `reference` in longdouble. The error allowed at a number is the
+bound that the loss states, in units in the last place, plus how far the number moves when every
+input moves by one epsilon of the type, which no program can promise to better.
+"""
+
+import os
+from pathlib import Path
+
+# Two threads at least, so that the parallel kernels are tested on a machine of one core too.
+os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
+
+import numpy as np
+import pytest
+
+import fastloss as fl
+
+LOSSES = list(fl.losses().values())
+SOFTMAX = [loss for loss in LOSSES if loss.family == "softmax"]
+ELEMENTWISE = [loss for loss in LOSSES if loss.family == "elementwise"]
+
+every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
+every_softmax = pytest.mark.parametrize("loss", SOFTMAX, ids=lambda loss: loss.name)
+every_elementwise = pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss: loss.name)
+every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+EXAMPLES = {"label_smoothing": 0.1, "pos_weight": 2.5, "eps": 1e-3}
+"""A value for each option that several losses share, in its domain and not its default."""
+
+MOVES = 8
+WIDE_EPSILON = np.finfo(np.longdouble).eps
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240229)
+
+
+def weight_shape(loss, pred, axis=-1):
+    """Return the shape of one weight per loss."""
+    if loss.family == "elementwise":
+        return pred.shape
+    return tuple(np.delete(pred.shape, axis).tolist())
+
+
+def example_options(loss):
+    """Return every option of the loss but `eps`, which selects another formula, off its default."""
+    return {name: EXAMPLES[name] for name in loss.options if name != "eps" and name in EXAMPLES}
+
+
+def wide(value):
+    """Return floats as longdouble, anything else as it is."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return value.astype(np.longdouble)
+    return value
+
+
+def truth(loss, pred, target, *, upstream=None, **keywords):
+    """Return the oracle's value and gradient."""
+    with np.errstate(all="ignore"):
+        value, gradient = loss.reference(
+            wide(pred), wide(target), **{name: wide(given) for name, given in keywords.items()}
+        )
+        if upstream is not None:
+            upstream = wide(np.asarray(upstream))
+            if upstream.ndim and loss.family == "softmax":
+                upstream = np.expand_dims(upstream, keywords.get("axis", -1))
+            elif upstream.ndim:
+                upstream = upstream.reshape(upstream.shape + (1,) * (pred.ndim - upstream.ndim))
+            gradient = gradient * upstream
+    return value, gradient
+
+
+def one_hot(labels, classes, axis=-1):
+    """Return labels as a dense target; a label outside the classes gives zeros."""
+    hits = np.asarray(labels)[..., None] == np.arange(classes)
+    return np.moveaxis(hits, -1, axis)
+
+
+def moved(value, dtype, rng):
+    """Return floats moved up or down by one epsilon of `dtype`, one by one, at random."""
+    step = np.longdouble(np.finfo(dtype).eps)
+    if isinstance(value, float):
+        return value * (1 + rng.choice((-1, 1)) * step)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return wide(value) * (1 + rng.choice((-1, 1), value.shape) * step)
+    return value
+
+
+def allowed_errors(loss, pred, target, keywords):
+    """Return the oracle's value and gradient and the errors allowed at them."""
+    value, gradient = truth(loss, pred, target, **keywords)
+    options = {*loss.options, "class_weight"} & keywords.keys()
+    if loss.family == "softmax" and target.ndim < pred.ndim and options:
+        # As a dense target, whose masses are moved too: options make them rounded numbers.
+        keywords, axis = dict(keywords), keywords.get("axis", -1)
+        ignored = target == keywords.pop("ignore_index", -100)
+        weight = keywords.get("sample_weight")
+        weight = np.ones(target.shape, pred.dtype) if weight is None else np.asarray(weight)
+        keywords["sample_weight"] = np.where(ignored, 0, weight)
+        target = one_hot(target, pred.shape[axis], axis).astype(pred.dtype)
+    rng, shift, tilt = np.random.default_rng(1), 0.0, 0.0
+    for _ in range(MOVES):
+        near_value, near_gradient = truth(
+            loss,
+            moved(pred, pred.dtype, rng),
+            moved(target, pred.dtype, rng),
+            **{name: moved(given, pred.dtype, rng) for name, given in keywords.items()},
+        )
+        with np.errstate(invalid="ignore"):
+            shift = np.fmax(shift, abs(near_value - value))
+            tilt = np.fmax(tilt, abs(near_gradient - gradient))
+    epsilon, tiny = np.finfo(pred.dtype).eps, np.finfo(pred.dtype).tiny
+    bound = value_bound = loss.ulp_bound * epsilon
+    if loss.family == "softmax":
+        axis = keywords.get("axis", -1)
+        bound = bound + 2 * epsilon * spread(pred, axis)
+        value_bound = np.squeeze(bound, axis) if np.ndim(value) else bound.max(initial=0)
+    # The textbook subtracts p - 1, and log S from a logit: at confident rows the oracle itself is
+    # no better than its own epsilon of what these numbers are where all logits are 0.
+    flat_value, flat_gradient = truth(loss, np.zeros_like(pred), target, **keywords)
+    oracle = 64 * WIDE_EPSILON
+    oracle_value = oracle * abs(flat_value)
+    oracle_gradient = oracle * np.abs(flat_gradient).max(initial=0)
+    return (
+        (value, value_bound * abs(value) + 2 * shift + oracle_value + tiny),
+        (gradient, bound * abs(gradient) + 2 * tilt + oracle_gradient + tiny),
+    )
+
+
+def spread(logits, axis):
+    """Return the spread of each row's finite logits, the g of the stated bound 4 + 2 g."""
+    finite = np.isfinite(logits)
+    high = np.max(logits, axis, keepdims=True, initial=-np.inf, where=finite)
+    low = np.min(logits, axis, keepdims=True, initial=np.inf, where=finite)
+    return np.maximum(wide(high) - wide(low), 0)
+
+
+def assert_within(got, expected, allowed, what):
+    """Assert that errors are within what is allowed, entry by entry; NaN and inf must be equal."""
+    got = np.asarray(got)
+    expected, allowed = np.asarray(expected), np.broadcast_to(allowed, np.shape(expected))
+    assert got.shape == expected.shape, f"{what}: shape {got.shape}, expected {expected.shape}"
+    if got.size == 0:
+        return
+    finite = np.isfinite(expected) & np.isfinite(got)
+    with np.errstate(invalid="ignore"):
+        share = np.abs(wide(got) - expected) / allowed
+    same = (got == expected) | (np.isnan(got) & np.isnan(expected))
+    share = np.where(finite, share, np.where(same, 0, np.inf))
+    worst = np.unravel_index(np.argmax(share), got.shape)
+    assert share[worst] <= 1, (
+        f"{what} at {tuple(map(int, worst))}: {got[worst]!r}, expected {expected[worst]!r}, "
+        f"{float(share[worst]):.3g} times the allowed error {float(allowed[worst]):.3g}"
+    )
+
+
+def assert_agrees(loss, result, pred, target, **keywords):
+    """Assert that (value, gradient), or the value alone, is what the oracle says."""
+    value, gradient = allowed_errors(loss, pred, target, keywords)
+    what = f"{loss.name} {pred.dtype} {pred.shape} {sorted(keywords)}"
+    got_value, got_gradient = result if isinstance(result, tuple) else (result, None)
+    assert_within(got_value, *value, f"{what}: loss")
+    if got_gradient is not None:
+        assert got_gradient.dtype == pred.dtype
+        assert_within(got_gradient, *gradient, f"{what}: gradient")
+
+
+def assert_same_bits(one, other, what=""):
+    """Assert equality to the bit, NaN and the sign of zero included."""
+    one, other = np.asarray(one), np.asarray(other)
+    assert one.dtype == other.dtype
+    assert one.shape == other.shape
+    different = np.argwhere(bits(one) != bits(other))
+    if different.size:
+        first = tuple(different[0][:-1].tolist())
+        pytest.fail(f"{what} differs at {first}: {one[first]!r} and {other[first]!r}")
+
+
+def bits(array):
+    """Return the bytes of an array, those of an entry along a new last axis."""
+    return np.array(array, order="C")[..., None].view(np.uint8).reshape(*array.shape, -1)
+
+
+@pytest.fixture
+def child_environment():
+    """Return the environment of a child process that imports this very package."""
+    package = Path(fl.__file__).parents[1]
+    path = os.pathsep.join(filter(None, (str(package), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}

@@ -1,0 +1,105 @@
+"""The disk cache: a second process hits it, an edit misses it, and it may be missing altogether."""
+
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import fastloss
+
+SCRIPT = textwrap.dedent(
+    """
+    import json, sys
+    import fastloss as fl
+    assert "numba" not in sys.modules, "importing fastloss imported numba"
+    import numpy as np
+    from fastloss import _engine
+    pred = np.array([1.0, 2.0, 4.0], "f4")
+    value, grad = fl.mse.value_and_grad(pred, np.zeros(3, "f4"), reduction="sum")
+    stats = _engine.elementwise_kernel(fl.mse._scalar, True, False).stats
+    report = {
+        "package": fl.__file__,
+        "value": value,
+        "grad": grad.tolist(),
+        "hits": sum(stats.cache_hits.values()),
+        "misses": sum(stats.cache_misses.values()),
+        "on disk": stats.cache_path is not None,
+    }
+    print(json.dumps(report))
+    """
+)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Return a copy of the package that may be edited."""
+    package = tmp_path / "site" / "fastloss"
+    original = Path(fastloss.__file__).parent
+    shutil.copytree(original, package, ignore=shutil.ignore_patterns("__pycache__"))
+    return package
+
+
+@pytest.fixture
+def run(copy, child_environment, tmp_path):
+    """Return a function that runs the script on the copy in a new process."""
+    caches = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(copy.parent)}
+
+    def run(**environment):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", SCRIPT],
+            env={**child_environment, **caches, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        assert Path(report.pop("package")).parent == copy
+        return report
+
+    return run
+
+
+def files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def edit(path, old, new):
+    text = path.read_text()
+    assert text.count(old) == 1, f"{old!r} in {path}"
+    path.write_text(text.replace(old, new))
+
+
+def test_second_process_hits_and_an_edit_misses(run, copy, tmp_path):
+    squares = {"value": 21.0, "grad": [2.0, 4.0, 8.0], "on disk": True}
+    assert run() == {**squares, "hits": 0, "misses": 1}
+    written = files(tmp_path / "cache")
+    assert {".nbi", ".nbc"} <= {path.suffix for path in written}
+    assert run() == {**squares, "hits": 1, "misses": 0}
+    assert files(tmp_path / "cache") == written, "a hit wrote to the cache"
+
+    loss = copy / "losses" / "mse.py"
+    formula = "residual * residual, T(2) * residual, T(2)"
+    edit(loss, formula, "T(3) * residual, T(3), T(0)")
+    assert run() == {**squares, "grad": [3.0, 3.0, 3.0], "hits": 0, "misses": 1}
+    edit(loss, "T(3) * residual, T(3), T(0)", formula)
+
+    # A change of what every kernel is made of, in another file than the driver's.
+    (copy / "_math.py").write_text((copy / "_math.py").read_text() + "# edited\n")
+    assert run() == {**squares, "hits": 0, "misses": 1}
+
+
+def test_no_place_for_a_cache(run, copy):
+    """Compiles in memory where no directory can be made, not even by root: files stand there."""
+    for folder in {path.parent for path in copy.rglob("*.py")}:
+        (folder / "__pycache__").write_text("not a directory")
+    nowhere = "/dev/null/nowhere"
+    places = {"NUMBA_CACHE_DIR": nowhere, "HOME": nowhere, "XDG_CACHE_HOME": nowhere}
+    report = run(**places)
+    assert not report["on disk"]
+    assert (report["value"], report["grad"]) == (21.0, [2.0, 4.0, 8.0])

@@ -1,0 +1,95 @@
+"""What is left of the contract: the public face of a loss, its memory, its pickle."""
+
+import inspect
+import pickle
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+from conftest import LOSSES, every_loss
+
+import fastloss as fl
+
+COMMON = ("sample_weight", "reduction", "normalizer", "num_threads", "loss_out")
+GRADIENT = ("grad_out", "upstream", "accumulate")
+
+
+@every_loss
+def test_signature_and_help_name_everything(loss):
+    wanted = {*loss.options, *COMMON}
+    if loss.family == "softmax":
+        wanted |= {"axis", "class_weight", "ignore_index"}
+    for call, extra in (
+        (loss, ()),
+        (loss.value_and_grad, GRADIENT),
+        (loss.grad, GRADIENT),
+        (loss.value_grad_hess, (*GRADIENT, "hess_out")),
+    ):
+        parameters = inspect.signature(call).parameters
+        keywords = [p for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
+        assert {p.name for p in keywords} == wanted | set(extra)
+        for name, option in loss.options.items():
+            assert parameters[name].default == option.default
+        assert parameters["reduction"].default == "mean"
+    text = inspect.getdoc(loss)
+    for call in (loss, loss.value_and_grad, loss.grad, loss.value_grad_hess):
+        help_text = f"{text}\n{inspect.getdoc(call)}"  # that of a method adds to the loss's own
+        documented = {line.split(" :")[0] for line in help_text.splitlines() if " :" in line}
+        missing = {*inspect.signature(call).parameters} - documented
+        assert not missing, f"help({loss.name}) does not document {sorted(missing)}"
+    for section in ("Parameters", "Returns", "Raises", "Notes", "Examples"):
+        assert f"{section}\n{'-' * len(section)}" in text, f"help({loss.name}) lacks {section}"
+
+
+@every_loss
+def test_pickle_gives_the_same_object(loss):
+    assert getattr(fl, loss.name) is loss
+    assert fl.losses()[loss.name] is loss
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(loss, protocol)) is loss
+
+
+def test_unknown_names_are_attribute_errors():
+    assert not hasattr(fl, "no_such_loss")
+    assert set(fl.losses()) <= set(dir(fl))
+
+
+def test_import_does_not_import_numba(child_environment):
+    program = "import sys, fastloss; sys.exit('numba' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], env=child_environment, timeout=60)
+    assert done.returncode == 0
+
+
+def peak_memory(call):
+    """Return the largest number of bytes that a call held at once."""
+    call()  # compiles
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@every_loss
+def test_nothing_is_allocated_that_grows_with_the_batch(loss, rng):
+    peaks = []
+    for rows in (100, 20_000):
+        pred, target = loss.sample(rng, "float32", (rows, 33))
+        buffer = np.empty_like(pred)
+        read_only = pred.copy()
+        read_only.flags.writeable = False
+        for logits in (pred, read_only):
+            peaks.append(
+                peak_memory(lambda x=logits, t=target, out=buffer: loss.value_and_grad(
+                    x, t, grad_out=out, num_threads=1
+                ))
+            )  # fmt: skip
+    assert max(peaks[2:]) <= max(peaks[:2]) + 512, f"{loss.name}: {peaks} bytes"
+    # The measurement sees arrays: without the buffer there is one.
+    assert peak_memory(lambda: loss.value_and_grad(pred, target, num_threads=1)) >= pred.nbytes
+
+
+def test_every_loss_is_exported():
+    assert [loss.name for loss in LOSSES] == list(fl.losses())

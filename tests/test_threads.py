@@ -1,0 +1,180 @@
+"""Threads: the same bits for any number, safe from many at once, in every layer, after a fork."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+
+import numba
+import numpy as np
+import pytest
+from conftest import LOSSES, SOFTMAX, assert_same_bits, one_hot, weight_shape
+
+from fastloss import _engine
+
+TIME_LIMIT = 120  # seconds for a child process: a deadlock fails instead of hanging
+
+
+def templates():
+    """Yield each loss with each of its loop templates: its layout, target and weights."""
+    for loss in LOSSES:
+        if loss.family == "softmax":
+            for target in ("hard", "soft"):
+                for classes in (10, 100):
+                    name = f"{loss.name}-{target}-{'tiles' if classes == 10 else 'rows'}"
+                    yield pytest.param(loss, classes, target == "soft", False, id=name)
+        else:
+            for weighted in (False, True):
+                name = f"{loss.name}-{'weighted' if weighted else 'plain'}"
+                yield pytest.param(loss, 33, False, weighted, id=name)
+
+
+every_template = pytest.mark.parametrize(("loss", "classes", "soft", "weighted"), list(templates()))
+
+
+def large_batch(loss, classes, soft, weighted):
+    """Return arguments and keywords with work enough for the parallel kernel, in odd blocks."""
+    rng = np.random.default_rng(5)
+    rows = int(2.5 * _engine.PARALLEL_NANOSECONDS / loss._nanoseconds / classes) | 1
+    rows = max(rows, 3 * 16384 // classes)
+    pred, target = loss.sample(rng, "float32", (rows, classes))
+    if soft:
+        target = one_hot(target, classes).astype("f4")
+    keywords = {}
+    if weighted:
+        keywords["sample_weight"] = rng.uniform(0.5, 2, weight_shape(loss, pred)).astype("f4")
+    return (pred, target), keywords
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """Return the list of kernels asked for: True for a parallel one."""
+    record = []
+    for name in ("elementwise_kernel", "softmax_kernel"):
+        original = getattr(_engine, name)
+
+        def spy(*arguments, original=original):
+            record.append(arguments[-1])
+            return original(*arguments)
+
+        monkeypatch.setattr(_engine, name, spy)
+    return record
+
+
+@every_template
+def test_any_number_of_threads_gives_the_same_bits(loss, classes, soft, weighted, used):
+    arrays, keywords = large_batch(loss, classes, soft, weighted)
+    value, gradient = loss.value_and_grad(*arrays, num_threads=1, **keywords)
+    assert used == [False]
+    for threads in (2, None, 10**6, None):
+        used.clear()
+        parallel, parallel_gradient = loss.value_and_grad(*arrays, num_threads=threads, **keywords)
+        assert used == [True], "the parallel kernel was not used"
+        assert parallel == value, f"{threads} threads"
+        assert_same_bits(parallel_gradient, gradient, f"{threads} threads")
+
+
+def test_threads_of_numba_are_respected_and_restored(used):
+    loss = SOFTMAX[0]
+    arrays, _ = large_batch(loss, 100, False, False)
+    before = numba.get_num_threads()
+    for threads in (None, 1, 2, 10**6):
+        loss.value_and_grad(*arrays, num_threads=threads)
+        assert numba.get_num_threads() == before
+    numba.set_num_threads(1)
+    try:
+        used.clear()
+        loss.value_and_grad(*arrays)
+        assert used == [False], "numba.set_num_threads(1) was not respected"
+        assert numba.get_num_threads() == 1
+    finally:
+        numba.set_num_threads(before)
+    wrong = arrays[1].copy()
+    wrong[-1] = -1
+    with pytest.raises(IndexError, match=f"at row {len(wrong) - 1};"):
+        loss.value_and_grad(arrays[0], wrong, num_threads=2)
+    assert numba.get_num_threads() == before, "not restored after an error"
+
+
+def test_many_python_threads_at_once():
+    work = [(loss, *large_batch(loss, 100, False, False)) for loss in LOSSES]
+    expected = [loss.value_and_grad(*arrays) for loss, arrays, _ in work]
+
+    def call(index):
+        loss, arrays, _ = work[index % len(work)]
+        return index % len(work), loss.value_and_grad(*arrays)
+
+    with ThreadPoolExecutor(4) as pool:
+        for index, (value, gradient) in pool.map(call, range(60)):
+            assert value == expected[index][0]
+            assert_same_bits(gradient, expected[index][1], work[index][0].name)
+
+
+def loadable_layers():
+    """Return the threading layers of this installation: workqueue is always there."""
+    for layer, module in (("omp", "omppool"), ("tbb", "tbbpool"), ("workqueue", "workqueue")):
+        try:
+            import_module(f"numba.np.ufunc.{module}")
+        except ImportError:
+            continue
+        yield layer
+
+
+LAYER_SCRIPT = textwrap.dedent(
+    """
+    import json, os, sys, threading, warnings
+    import numba, numpy as np, fastloss as fl
+    warnings.simplefilter("ignore")  # of forking a process that has threads: it is the test
+
+    rng = np.random.default_rng(5)
+    work = []
+    for loss in fl.losses().values():
+        pred, target = loss.sample(rng, "float32", (8001, 100))
+        value, gradient = loss.value_and_grad(pred, target, num_threads=1)
+        work.append((loss, pred, target, value, gradient.tobytes()))
+
+    def wrong(times):
+        count = 0
+        for _ in range(times):
+            for loss, pred, target, value, gradient in work:
+                got, got_gradient = loss.value_and_grad(pred, target)
+                count += got != value or got_gradient.tobytes() != gradient
+        return count
+
+    report = {"alone": wrong(2), "layer": numba.threading_layer()}
+    counts = []
+    threads = [threading.Thread(target=lambda: counts.append(wrong(15))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    report["together"] = counts
+    child = os.fork()
+    if child == 0:
+        os._exit(wrong(2))
+    report["forked child"] = os.waitpid(child, 0)[1]
+    report["parent afterwards"] = wrong(2)
+    print(json.dumps(report))
+    """
+)
+
+
+@pytest.mark.parametrize("layer", list(loadable_layers()))
+def test_every_layer_with_many_threads_and_a_forked_child(layer, child_environment):
+    done = subprocess.run(
+        [sys.executable, "-c", LAYER_SCRIPT],
+        env={**child_environment, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+    )
+    assert done.returncode == 0, f"{layer}: exit {done.returncode}\n{done.stderr}"
+    assert json.loads(done.stdout) == {
+        "alone": 0,
+        "layer": layer,
+        "together": [0] * 4,
+        "forked child": 0,
+        "parent afterwards": 0,
+    }
