@@ -83,10 +83,18 @@ def conditions(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     threads = facts["threads"]
     missing = "".join(f" Not measured: {reason}." for reason in report.missing.values())
-    each = {
-        "gradient": "the mean loss and its gradient",
-        "value": "the mean loss alone, without a gradient",
-    }[report.settings.mode]
+    if report.settings.mode == "value":
+        each = "the mean loss alone"
+        peers = (
+            "PyTorch runs without autograd, torch.compile and JAX's jit on optax's loss compiled"
+        )
+    else:
+        each = "the mean loss and its gradient"
+        peers = (
+            "PyTorch runs forward and backward; torch.compile one compiled function of value and "
+            "gradient; JAX jit(value_and_grad) of optax's loss; scikit-learn its private "
+            "loss_gradient, which leaves the mean to its caller"
+        )
     return (
         f"{facts['cpu']}, {facts['logical_cores']} logical cores, {facts['platform']}; "
         f"{threads} thread{'s' if threads > 1 else ''} on every side, but for NumPy, which has one "
@@ -95,9 +103,7 @@ def conditions(report: Report) -> str:
         "same arrays and compilation not counted, and the largest error of the value and of the "
         "gradient entries of the first rows, in units in the last place (ulp), against longdouble. "
         "In the classifications the first row is a confident one, with the probability of its "
-        "label 1 - 2e-9. PyTorch runs forward and backward; torch.compile one compiled function "
-        "of value and gradient; JAX jit(value_and_grad) of optax's loss; scikit-learn its private "
-        "loss_gradient, which leaves the mean to its caller. "
+        f"label 1 - 2e-9. {peers}. "
         f"One exp, or one add, is {' or '.join(limits)}: the least that any of them has to do; "
         f"copy is {names['copy']}, on one thread. "
         f"× best peer: the best peer's time divided by fastloss's.{missing}"

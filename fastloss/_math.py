@@ -5,8 +5,8 @@ functions here are straight-line arithmetic (no branch, no call, no table), so t
 them becomes vector code as a whole. Each is overloaded for float32 and float64; constants have the
 type of the argument, and no float64 hides in the float32 code. Plain Python may call them too.
 
-All of it is compiled under `_jit.MATHEMATICS`: a product may fuse with a sum, and the sign of a zero
-may be lost. Nothing is reassociated, for the range reductions live on the order of their
+All of it is compiled under `_jit.MATHEMATICS`: a product may fuse with a sum, and the sign of a
+zero may be lost. Nothing is reassociated, for the range reductions live on the order of their
 steps; NaN and infinity keep their meaning.
 
 `MAX_ULP` bounds the error of each public function, where an ulp is the spacing of floats at the

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import fastloss as fl
-from fastloss import _check
 from fastloss._demo import Comparison, Settings
 from fastloss.cli import CURVE_TOLERANCE, main
 from fastloss.data import digits
@@ -170,11 +169,12 @@ def test_info_follows_the_cache_setting(tmp_path):
     assert Path(json.loads(output)["cache_directory"]).is_relative_to(tmp_path)
 
 
-def test_check_passes_for_every_loss(capsys):
-    assert main(["check"]) == 0
+def test_check_passes(capsys):
+    # One loss with every option; .ci/run checks the others too, whose kernels take long to compile.
+    assert main(["check", "--loss", "sigmoid_cross_entropy"]) == 0
     output = capsys.readouterr().out
-    for name in fl.losses():
-        assert name in output
+    for words in ("default", "pos_weight", "label_smoothing", "eps", "float32", "float64"):
+        assert words in output
     assert "FAILED" not in output
 
 

@@ -265,8 +265,8 @@ def tiles(
             if dense is not None:
                 transpose_in(dense, place, size, classes, tile_t)
             tile(
-                tile_x, tile_t, tile_g, tile_h, origin, lane_step, lane_labels, class_weight, weights,
-                scales, lane_losses, smoothing, clip, None, options, size, classes, lanes,
+                tile_x, tile_t, tile_g, tile_h, origin, lane_step, lane_labels, class_weight,
+                weights, scales, lane_losses, smoothing, clip, None, options, size, classes, lanes,
             )  # fmt: skip
             if grad is not None:
                 transpose_out(tile_g, place, size, classes, grad, accumulate)
