@@ -186,12 +186,16 @@ class SoftmaxLoss(Loss):
         if (
             (dtype is not FLOAT32 and dtype is not FLOAT64)
             or len(shape) != 2
-            or target.shape != shape[:1]
-            or target.dtype.kind not in "iu"
-            or not target.dtype.isnative
             or not (pred.flags.carray and target.flags.carray)
             or not pred.size
         ):
+            return None
+        kind = target.dtype
+        if target.shape == shape[:1] and kind.kind in "iu" and kind.isnative:
+            labels, dense = target, None
+        elif target.shape == shape and kind is dtype:
+            labels, dense = None, target.ravel()
+        else:
             return None
         if grad is not None:
             if grad.dtype is not dtype or grad.shape != shape or not grad.flags.carray:
@@ -200,8 +204,8 @@ class SoftmaxLoss(Loss):
         rows, classes = shape
         value, status = _engine.run(
             _engine.softmax_kernel,
-            (self._scalar, False, classes <= TILE_CLASSES),
-            (pred.ravel(), target, None, grad, None, None, None, None, None, None, None, None,
+            (self._scalar, dense is not None, classes <= TILE_CLASSES),
+            (pred.ravel(), labels, dense, grad, None, None, None, None, None, None, None, None,
              (), -100, rows, classes, 1, math.nan, 1.0),
             self._nanoseconds * pred.size,
         )  # fmt: skip
