@@ -62,7 +62,7 @@ def _draw_lines(axes: Any, rows: list[Row]) -> None:
     case = rows[0].case
     limit = [row.limits["limit"].median for row in rows]
     name = rows[0].limit_names["limit"].partition("(")[0]
-    line(limit, color="0.45", linestyle=(0, (4, 3)), linewidth=1.4, label=f"{name} (limit)")
+    line(limit, color="0.45", linestyle=(0, (4, 3)), linewidth=1.4, label=f"{name} alone")
     for peer in (*_peers(rows), OURS):  # ours last, on top
         colour, marker = STYLES[peer]
         ours = peer == OURS
@@ -120,7 +120,7 @@ def _draw_ratios(axes: Any, groups: list[list[Row]]) -> None:
     axes.xaxis.set_minor_formatter("")
     axes.xaxis.set_major_formatter("{x:g}×")
     axes.grid(axis="x", color="0.92")
-    axes.set_xlabel("geometric mean of all sizes; the thin line spans the slowest to the fastest")
+    axes.set_xlabel("geometric mean over the sizes; thin line: their range")
     axes.set_title("How many times faster fastloss is", loc="left", weight="bold")
 
 

@@ -1,0 +1,82 @@
+"""Time of calls: throughput, the overhead of small ones, and the distance from the limits."""
+
+import numpy as np
+
+from .common import DTYPES, LOSSES, SHAPES, arrays, best_of, find, set_threads
+
+LARGE = [name for name in SHAPES if name != "small"]
+
+
+class Throughput:
+    """Value and gradient, and value alone, of arrays that make the loop dominate."""
+
+    params = (list(LOSSES), DTYPES, LARGE, [1, 2])
+    param_names = ("loss", "dtype", "shape", "threads")
+
+    def setup(self, name, dtype, shape, threads):
+        set_threads(threads)
+        self.loss = find(name)
+        self.pred, self.target, self.out = arrays(name, dtype, shape)
+        # With the types and sizes to be timed: these choose the kernel that is compiled.
+        self.time_value_and_grad()
+        self.time_value()
+
+    def time_value_and_grad(self, *_):
+        self.loss.value_and_grad(self.pred, self.target, grad_out=self.out)
+
+    def time_value(self, *_):
+        self.loss(self.pred, self.target)
+
+
+class SmallCalls:
+    """Calls with 320 elements, where checking the arguments and entering the kernel dominate."""
+
+    params = (list(LOSSES), DTYPES)
+    param_names = ("loss", "dtype")
+
+    def setup(self, name, dtype):
+        self.loss = find(name)
+        self.pred, self.target, self.out = arrays(name, dtype, "small")
+        self.weight = np.ones(len(self.pred), dtype)
+        self.time_value()
+        self.time_value_and_grad()
+        self.time_value_and_grad_with_buffer()
+        self.time_with_weights()
+
+    def time_value(self, *_):
+        self.loss(self.pred, self.target)
+
+    def time_value_and_grad(self, *_):
+        self.loss.value_and_grad(self.pred, self.target)
+
+    def time_value_and_grad_with_buffer(self, *_):
+        self.loss.value_and_grad(self.pred, self.target, grad_out=self.out)
+
+    def time_with_weights(self, *_):
+        self.loss.value_and_grad(
+            self.pred, self.target, sample_weight=self.weight, grad_out=self.out
+        )
+
+
+class Limits:
+    """Value and gradient on one thread, as a share of what the machine could do: 1 is the limit."""
+
+    params = (list(LOSSES), DTYPES, LARGE)
+    param_names = ("loss", "dtype", "shape")
+    unit = "share of the limit"
+
+    def setup(self, name, dtype, shape):
+        set_threads(1)
+        loss = find(name)
+        pred, target, out = arrays(name, dtype, shape)
+        self.call = lambda: loss.value_and_grad(pred, target, grad_out=out)
+        self.copy = lambda: np.copyto(out, pred)
+        self.exp = lambda: np.exp(pred, out=out)
+
+    def track_memory_limit(self, *_):
+        """Time of copying pred over time of the call."""
+        return best_of(self.copy) / best_of(self.call)
+
+    def track_exp_limit(self, *_):
+        """Time of NumPy's exp of pred over time of the call; above 1 it is faster than that."""
+        return best_of(self.exp) / best_of(self.call)
