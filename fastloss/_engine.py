@@ -97,6 +97,25 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
         return _compiled_driver(softmax.softmax_driver, bindings, name, parallel)
 
 
+@cache
+def elementwise_entry(scalar: FunctionType) -> Function:
+    """Return the way in for plain small batches of an elementwise loss: few arguments, serial."""
+    bindings = {"driver": elementwise_kernel(scalar, True, False)}
+    name = f"{scalar.__name__}.entry.{_digest(scalar)}"
+    return _compiled_driver(elementwise.plain_elements, bindings, name, False)
+
+
+@cache
+def softmax_entry(scalar: FunctionType, soft: bool, tiled: bool) -> Function:
+    """Return the way in for plain small batches of a softmax loss: few arguments, serial."""
+    bindings = {"driver": softmax_kernel(scalar, soft, tiled, False)}
+    kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
+    template = softmax.plain_dense if soft else softmax.plain_labels
+    return _compiled_driver(
+        template, bindings, f"{scalar.__name__}.{kind}.entry.{_digest(scalar)}", False
+    )
+
+
 def run(
     kernel_of: Function,
     variant: tuple[Any, ...],

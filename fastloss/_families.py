@@ -19,6 +19,7 @@ from fastloss._memory import flat
 from fastloss._validate import Array, Option
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+LABEL_TYPES = frozenset(np.dtype(code) for code in "bBhHiIlLqQ")
 
 TARGETS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
     "real": lambda rng, shape: rng.standard_normal(shape),
@@ -36,7 +37,7 @@ class ElementwiseLoss(Loss):
         super().__init__(scalar, **record)
         values = {name: option.default for name, option in self.options.items()}
         self._defaults = {
-            dtype.char: self._scalar_options(values, dtype) for dtype in (FLOAT32, FLOAT64)
+            dtype: self._scalar_options(values, dtype) for dtype in (FLOAT32, FLOAT64)
         }
 
     def sample(
@@ -49,22 +50,23 @@ class ElementwiseLoss(Loss):
     def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
         dtype, shape = pred.dtype, pred.shape
         if (
-            (dtype is not FLOAT32 and dtype is not FLOAT64)
+            dtype not in self._defaults
             or target.dtype is not dtype
-            or target.shape != shape
             or not (pred.flags.carray and target.flags.carray)
-            or not pred.size
+            or (grad is not None and not (grad.flags.carray and grad.dtype is dtype))
         ):
             return None
-        if grad is not None:
-            if grad.dtype is not dtype or grad.shape != shape or not grad.flags.carray:
-                return None
-            grad = grad.ravel()
+        options = self._defaults[dtype]
+        if self._nanoseconds * pred.size < _engine.PARALLEL_NANOSECONDS:
+            value, status = _engine.elementwise_entry(self._scalar)(pred, target, grad, options)
+            return value if status == -1 else None
+        if target.shape != shape or (grad is not None and grad.shape != shape):
+            return None
         value, status = _engine.run(
             _engine.elementwise_kernel,
             (self._scalar, True),
-            (pred.ravel(), target.ravel(), grad, None, None, None, None, None,
-             self._defaults[dtype.char], math.nan, 1.0, None),
+            (pred.ravel(), target.ravel(), None if grad is None else grad.ravel(), None, None, None,
+             None, None, options, math.nan, 1.0, None),
             self._nanoseconds * pred.size,
         )  # fmt: skip
         return value if status == -1 else None
@@ -182,32 +184,33 @@ class SoftmaxLoss(Loss):
         return pred, rng.integers(0, shape[-1], shape[:-1])
 
     def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
-        dtype, shape = pred.dtype, pred.shape
+        dtype, kind, shape = pred.dtype, target.dtype, pred.shape
+        soft = target.ndim == 2
         if (
-            (dtype is not FLOAT32 and dtype is not FLOAT64)
-            or len(shape) != 2
+            len(shape) != 2
+            or (dtype is not FLOAT32 and dtype is not FLOAT64)
+            or (kind is not dtype if soft else kind not in LABEL_TYPES or target.ndim != 1)
             or not (pred.flags.carray and target.flags.carray)
-            or not pred.size
+            or (grad is not None and not (grad.flags.carray and grad.dtype is dtype))
         ):
             return None
-        kind = target.dtype
-        if target.shape == shape[:1] and kind.kind in "iu" and kind.isnative:
-            labels, dense = target, None
-        elif target.shape == shape and kind is dtype:
-            labels, dense = None, target.ravel()
-        else:
-            return None
-        if grad is not None:
-            if grad.dtype is not dtype or grad.shape != shape or not grad.flags.carray:
-                return None
-            grad = grad.ravel()
         rows, classes = shape
+        work, tiled = self._nanoseconds * pred.size, classes <= TILE_CLASSES
+        if work < _engine.PARALLEL_NANOSECONDS:
+            entry = _engine.softmax_entry(self._scalar, soft, tiled)
+            value, status = entry(pred, target, grad, ())
+            return value if status == -1 else None
+        if target.shape != (shape if soft else shape[:1]):
+            return None
+        if grad is not None and grad.shape != shape:
+            return None
         value, status = _engine.run(
             _engine.softmax_kernel,
-            (self._scalar, dense is not None, classes <= TILE_CLASSES),
-            (pred.ravel(), labels, dense, grad, None, None, None, None, None, None, None, None,
+            (self._scalar, soft, tiled),
+            (pred.ravel(), None if soft else target, target.ravel() if soft else None,
+             None if grad is None else grad.ravel(), None, None, None, None, None, None, None, None,
              (), -100, rows, classes, 1, math.nan, 1.0),
-            self._nanoseconds * pred.size,
+            work,
         )  # fmt: skip
         return value if status == -1 else None
 

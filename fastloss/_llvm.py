@@ -3,12 +3,17 @@
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
+from numba.np.arrayobj import populate_array
 
 from fastloss._jit import INLINED, MATHEMATICS
 
 OVERLAP = -2
 """The status with which a driver refuses a gradient buffer that overlaps an input."""
+
+NOT_PLAIN = -3
+"""The status with which a plain entry leaves a call to the full checks."""
 
 
 @intrinsic
@@ -54,11 +59,35 @@ def overlaps(typing_context, one, other):
     return types.boolean(one, other), generate
 
 
-def part_of(array, first, size):
-    """Return ``array[first : first + size]``, or None of an absent array.
+@intrinsic
+def view(typing_context, array, first, size):
+    """Return ``array[first : first + size]`` of a contiguous vector, unchecked and unowned.
 
-    The unsigned bounds spare LLVM the case of negative indices, which keeps it from vectorising.
+    A Python slice clamps its bounds, allows for negative ones and counts a reference, and each of
+    these costs: LLVM loses sight of where the slice lies, and a short loop pays more for the count
+    than for its work. The caller's duty: the bounds are right, and the array outlives the view.
     """
+
+    def generate(context, builder, signature, arguments):
+        kind = signature.return_type
+        base = context.make_array(signature.args[0])(context, builder, arguments[0])
+        result = context.make_array(kind)(context, builder)
+        width = context.get_constant(types.intp, context.get_abi_sizeof(
+            context.get_data_type(kind.dtype)
+        ))  # fmt: skip
+        data = cgutils.pointer_add(
+            builder, base.data, builder.mul(arguments[1], width), base.data.type
+        )
+        populate_array(
+            result, data=data, shape=[arguments[2]], strides=[width], itemsize=width, meminfo=None
+        )
+        return result._getvalue()
+
+    return array(array, types.intp, types.intp), generate
+
+
+def part_of(array, first, size):
+    """Return a `view` of an array, or None of an absent array."""
 
 
 def item(array, i):
@@ -76,6 +105,50 @@ def _scratch_for(array, size):
     return lambda array, size: np.empty(size, array.dtype)
 
 
+def part_of_if(array, scratch, first, size):
+    """Return ``scratch[first : first + size]``, or None where `array` is absent."""
+
+
+@overload(part_of_if, jit_options=INLINED)
+def _part_of_if(array, scratch, first, size):
+    if isinstance(array, types.NoneType):
+        return lambda array, scratch, first, size: None
+    return lambda array, scratch, first, size: view(scratch, first, size)
+
+
+def flattened(array):
+    """Return a contiguous array as a vector, or None of an absent one."""
+
+
+@overload(flattened, jit_options=INLINED)
+def _flattened(array):
+    if isinstance(array, types.NoneType):
+        return lambda array: None
+    return lambda array: array.reshape(-1)
+
+
+def either(array, other):
+    """Return the array, or the other where it is absent."""
+
+
+@overload(either, jit_options=INLINED)
+def _either(array, other):
+    if isinstance(array, types.NoneType):
+        return lambda array, other: other
+    return lambda array, other: array
+
+
+def shape_differs(array, other):
+    """Whether an array has another shape; an absent one has not."""
+
+
+@overload(shape_differs, jit_options=INLINED)
+def _shape_differs(array, other):
+    if isinstance(array, types.NoneType):
+        return lambda array, other: False
+    return lambda array, other: array.shape != other.shape
+
+
 def put_first(option, value, options):
     """Return ``(value, *options)``, or just the options where there is no varying `option`."""
 
@@ -91,7 +164,7 @@ def _put_first(option, value, options):
 def _part_of(array, first, size):
     if isinstance(array, types.NoneType):
         return lambda array, first, size: None
-    return lambda array, first, size: array[np.uintp(first) : np.uintp(first + size)]
+    return lambda array, first, size: view(array, first, size)
 
 
 @overload(item, jit_options=INLINED)

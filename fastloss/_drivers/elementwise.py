@@ -16,10 +16,22 @@ import numpy as np
 from numba import njit, prange
 
 from fastloss._jit import INLINED, LOOPS
-from fastloss._llvm import OVERLAP, in_order, overlaps, own_function, part_of, put_first
+from fastloss._llvm import (
+    NOT_PLAIN,
+    OVERLAP,
+    either,
+    flattened,
+    in_order,
+    overlaps,
+    own_function,
+    part_of,
+    put_first,
+    shape_differs,
+)
 
-point: Any = None  # bound by the engine
-block: Any = None  # bound by the engine
+point: Any = None  # bound by the engine, like `block` and `driver`
+block: Any = None
+driver: Any = None
 
 CHUNK = 1024
 """Elements whose spread operands are laid out in scratch at a time: it stays in the L1 cache."""
@@ -57,7 +69,7 @@ def plain_block(
 ):
     """Return the sum of a block's losses and write its derivatives: no weights, the hot path."""
     own_function()
-    source = grad if pred is None else pred
+    source = either(pred, grad)
     T = type(source[0])
     factor = T(scale)
     total = 0.0
@@ -76,7 +88,7 @@ def weighted_block(
 ):
     """Return the sum of a block's weighted losses and write its derivatives: everything else."""
     own_function()
-    source = grad if pred is None else pred
+    source = either(pred, grad)
     T = type(source[0])
     weights = np.ones(CHUNK, source.dtype)
     factors = np.ones(CHUNK, source.dtype)
@@ -134,7 +146,7 @@ def elementwise_driver(
     A `divisor` of NaN asks for the total weight. Returns the reduced value and a status: -1 for
     success, or OVERLAP if `grad` overlaps an input (nothing is written then).
     """
-    source = grad if pred is None else pred
+    source = either(pred, grad)
     size = source.size
     if grad is not None:
         if pred is not None and overlaps(grad, pred):
@@ -173,3 +185,13 @@ def elementwise_driver(
             accumulate,
         )
     return in_order(sums) / divisor, -1
+
+
+def plain_elements(pred, target, grad, options):
+    """Run the driver on plain arrays: the way in for small batches, where calls cost."""
+    if target.shape != pred.shape or not pred.size or shape_differs(grad, pred):
+        return np.nan, NOT_PLAIN
+    return driver(
+        pred.reshape(-1), target.reshape(-1), flattened(grad), None, None, None, None, None,
+        options, np.nan, 1.0, None,
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from fastloss._drivers.common import (
     skip_row,
     store_for_powers,
 )  # fmt: skip
-from fastloss._llvm import item, own_function, part_of
+from fastloss._llvm import either, item, own_function, part_of
 from fastloss._math import exp_nonpositive, log
 
 link: Any = None  # bound by the engine
@@ -32,7 +32,7 @@ def hard_rows(
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop: contiguous classes, integer labels."""
     own_function()
-    source = grad if logits is None else logits
+    source = either(logits, grad)
     T = type(source[0])
     scratch = np.empty(PIECE, source.dtype)
     loss_sum = 0.0
@@ -98,7 +98,7 @@ def soft_rows(
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop: contiguous classes, soft targets."""
     own_function()
-    source = grad if logits is None else logits
+    source = either(logits, grad)
     T = type(source[0])
     scratch = np.empty(PIECE, source.dtype)
     loss_sum = 0.0

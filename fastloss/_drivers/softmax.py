@@ -7,9 +7,18 @@ from numba import njit, prange
 
 from fastloss._drivers.common import LANES, OUTSIDE, TILE_CLASSES, class_of_label, weight_of_row
 from fastloss._jit import LOOPS
-from fastloss._llvm import OVERLAP, in_order, overlaps, own_function
+from fastloss._llvm import (
+    NOT_PLAIN,
+    OVERLAP,
+    flattened,
+    in_order,
+    overlaps,
+    own_function,
+    shape_differs,
+)
 
-block: Any = None  # bound by the engine
+block: Any = None  # bound by the engine, like `driver`
+driver: Any = None
 
 BLOCK = 16384
 """Elements per block at least, the unit of parallel work and of the ordered sum."""
@@ -68,9 +77,9 @@ def softmax_driver(
     step = max(1, BLOCK // classes, rows // MAX_BLOCKS + 1)
     step = (step + LANES - 1) // LANES * LANES if classes <= TILE_CLASSES or inner > 1 else step
     blocks = (rows + step - 1) // step
-    sums = np.zeros(blocks)
+    table = np.empty(2 * blocks)
+    sums, outside = table[:blocks], table[blocks:]
     if labels is not None or np.isnan(divisor):
-        outside = np.full(blocks, -1, np.int64)
         for b in prange(blocks):
             sums[b], outside[b] = scan(
                 labels, dense, sample_weight, class_weight, ignore_index, classes, inner,
@@ -78,7 +87,7 @@ def softmax_driver(
             )  # fmt: skip
         for b in range(blocks):
             if outside[b] >= 0:
-                return np.nan, outside[b]
+                return np.nan, np.int64(outside[b])
         if np.isnan(divisor):
             divisor = in_order(sums)
     if divisor == 0.0:  # nothing counts: zeros, never NaN
@@ -95,3 +104,23 @@ def softmax_driver(
             b * step, min(rows, (b + 1) * step), share,
         )  # fmt: skip
     return in_order(sums) / divisor, -1
+
+
+def plain_labels(logits, labels, grad, options):
+    """Run the driver on plain 2-D arrays: the way in for small batches, where calls cost."""
+    if labels.size != logits.shape[0] or not logits.size or shape_differs(grad, logits):
+        return np.nan, NOT_PLAIN
+    return driver(
+        logits.reshape(-1), labels, None, flattened(grad), None, None, None, None, None, None,
+        None, None, options, -100, logits.shape[0], logits.shape[1], 1, np.nan, 1.0,
+    )  # fmt: skip
+
+
+def plain_dense(logits, dense, grad, options):
+    """Run the driver on plain 2-D arrays with a dense target."""
+    if dense.shape != logits.shape or not logits.size or shape_differs(grad, logits):
+        return np.nan, NOT_PLAIN
+    return driver(
+        logits.reshape(-1), None, dense.reshape(-1), flattened(grad), None, None, None, None, None,
+        None, None, None, options, -100, logits.shape[0], logits.shape[1], 1, np.nan, 1.0,
+    )  # fmt: skip

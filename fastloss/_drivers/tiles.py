@@ -19,19 +19,31 @@ from fastloss._drivers.common import (
     put,
     settle,
 )  # fmt: skip
-from fastloss._llvm import item, own_function, part_of, scratch_for
+from fastloss._llvm import either, item, own_function, part_of, part_of_if, scratch_for, view
 from fastloss._math import exp_nonpositive, log, maximum
 
 link: Any = None  # bound by the engine
 tile: Any = None  # bound by the engine
 
+QUANTITIES = 23
+"""Numbers that a tile keeps per row."""
+
 CLASSES_PER_SUM = 8
 """Classes that a lane adds up plainly, before a compensated sum of these sums takes over."""
 
 
+@inlined
+def quantity(scratch, k):
+    """Return the k-th of the quantities that a tile keeps, one number per row, in scratch.
+
+    They lie LANES apart, so LLVM sees that a loop over rows never meets another quantity's numbers.
+    """
+    return view(scratch, k * LANES, LANES)
+
+
 def hard_tile(
     x, t, g, h, start, step, labels, class_weight, weights, scales, losses, smoothing, clip,
-    accumulate, options, size, classes, lanes,
+    accumulate, options, size, classes, scratch,
 ):  # fmt: skip
     """Compute `size` neighbouring rows with integer labels, vectors running across the rows.
 
@@ -39,9 +51,12 @@ def hard_tile(
     array. `labels` is -1 for a row that does not count. The weighted losses go to `losses`.
     """
     own_function()
-    source = g if x is None else x
+    source = either(x, g)
     T = type(source[0])
-    top, rest, own, gap, part, lost, factor, at_label, inverse = lanes[:9]
+    top, rest, own = quantity(scratch, 0), quantity(scratch, 1), quantity(scratch, 2)
+    gap, part, lost = quantity(scratch, 3), quantity(scratch, 4), quantity(scratch, 5)
+    factor, at_label = quantity(scratch, 6), quantity(scratch, 7)
+    inverse = quantity(scratch, 8)
     for i in range(size):
         top[i] = T(-np.inf)
         rest[i] = T(0)
@@ -103,25 +118,28 @@ def hard_tile(
 
 def soft_tile(
     x, t, g, h, start, step, labels, class_weight, weights, scales, losses, smoothing, clip,
-    accumulate, options, size, classes, lanes,
+    accumulate, options, size, classes, scratch,
 ):  # fmt: skip
     """Compute `size` neighbouring rows with soft targets, vectors running across the rows."""
     own_function()
-    source = g if x is None else x
+    source = either(x, g)
     T = type(source[0])
-    top, inverse, factor, minus, at_top = lanes[:5]
-    wholes, parts, losts = lanes[5:10], lanes[10:15], lanes[15:20]
-    rest, tops, mass_rest, mass_tops, gap = wholes
-    part_rest, part_tops, part_mass_rest, part_mass_tops, part_gap = parts
+    top, inverse, factor = quantity(scratch, 0), quantity(scratch, 1), quantity(scratch, 2)
+    minus, at_top = quantity(scratch, 3), quantity(scratch, 4)
+    rest, part_rest = quantity(scratch, 5), quantity(scratch, 10)
+    tops, part_tops = quantity(scratch, 6), quantity(scratch, 11)
+    mass_rest, part_mass_rest = quantity(scratch, 7), quantity(scratch, 12)
+    mass_tops, part_mass_tops = quantity(scratch, 8), quantity(scratch, 13)
+    gap, part_gap = quantity(scratch, 9), quantity(scratch, 14)
     for i in range(size):
         top[i] = T(-np.inf)
     for c in range(classes):
         row = part_of(source, start + c * step, size)
         for i in range(size):
             top[i] = maximum(top[i], row[i])
-    for lane in lanes[5:20]:
-        for i in range(size):
-            lane[i] = T(0)
+    sums = view(scratch, 5 * LANES, 15 * LANES)  # five sums, their parts and what they lost
+    for k in range(sums.size):
+        sums[k] = T(0)
     for begin in range(0, classes, CLASSES_PER_SUM):
         for c in range(begin, min(begin + CLASSES_PER_SUM, classes)):
             row = part_of(source, start + c * step, size)
@@ -140,13 +158,15 @@ def soft_tile(
                 part_mass_tops[i] += a if is_top else T(0)
                 part_gap[i] -= T(0) if a == T(0) else a * below  # 0 times -inf is 0 here
                 keep_power(out, i, e, accumulate)
-        for k in range(len(wholes)):
+        for k in range(5):
+            whole, part = quantity(scratch, 5 + k), quantity(scratch, 10 + k)
+            lost = quantity(scratch, 15 + k)
             for i in range(size):
-                add_to(wholes[k], losts[k], parts[k], i)
-                parts[k][i] = T(0)
-    for k in range(len(wholes)):
+                add_to(whole, lost, part, i)
+                part[i] = T(0)
+    for k in range(5):
         for i in range(size):
-            settle(wholes[k], losts[k], i)
+            settle(quantity(scratch, 5 + k), quantity(scratch, 15 + k), i)
     for i in range(size):
         total = rest[i] + tops[i]
         mass = mass_rest[i] + mass_tops[i]
@@ -196,16 +216,6 @@ def soft_tile(
 
 
 @inlined
-def lane_arrays(dtype):
-    """Return the scratch of a tile: one number per row and quantity."""
-    s = np.empty((23, LANES), dtype)
-    return (
-        s[0], s[1], s[2], s[3], s[4], s[5], s[6], s[7], s[8], s[9], s[10], s[11], s[12], s[13],
-        s[14], s[15], s[16], s[17], s[18], s[19], s[20], s[21], s[22],
-    )  # fmt: skip
-
-
-@inlined
 def transpose_in(rows, start, count, classes, out):
     """Lay `count` contiguous rows side by side in the tile `out`."""
     for c in range(classes):
@@ -233,16 +243,17 @@ def tiles(
     they lie. Rows with contiguous classes (inner = 1) are transposed into scratch and back.
     """
     own_function()
-    source = grad if logits is None else logits
+    source = either(logits, grad)
     T = type(source[0])
-    lanes = lane_arrays(source.dtype)
-    weights, scales, lane_losses = lanes[20:]
+    extent = LANES * classes if inner == 1 else 0  # of a transposed tile
+    scratch = np.empty(QUANTITIES * LANES + 3 * extent, source.dtype)
+    weights, scales = quantity(scratch, 20), quantity(scratch, 21)
+    lane_losses = quantity(scratch, 22)
     lane_labels = np.empty(LANES, np.int32)
-    scratch = LANES * classes if inner == 1 else 0
-    tile_x = np.empty(scratch, source.dtype)
-    tile_t = scratch_for(dense, scratch)
-    tile_g = scratch_for(grad, scratch)
-    tile_h = scratch_for(hess, scratch)
+    tile_x = view(scratch, QUANTITIES * LANES, extent)
+    tile_g = part_of_if(grad, scratch, QUANTITIES * LANES + extent, extent)
+    tile_h = part_of_if(hess, scratch, QUANTITIES * LANES + 2 * extent, extent)
+    tile_t = scratch_for(dense, extent)
     hard_class_weight = class_weight if dense is None and smoothing is None else None
     origin, lane_step = np.int64(0), np.int64(LANES)  # typed: literals would compile a second tile
     loss_sum = 0.0
@@ -266,7 +277,8 @@ def tiles(
                 transpose_in(dense, place, size, classes, tile_t)
             tile(
                 tile_x, tile_t, tile_g, tile_h, origin, lane_step, lane_labels, class_weight,
-                weights, scales, lane_losses, smoothing, clip, None, options, size, classes, lanes,
+                weights, scales, lane_losses, smoothing, clip, None, options, size, classes,
+                scratch,
             )  # fmt: skip
             if grad is not None:
                 transpose_out(tile_g, place, size, classes, grad, accumulate)
@@ -276,7 +288,7 @@ def tiles(
             place = row // inner * classes * inner + column
             tile(
                 logits, dense, grad, hess, place, inner, lane_labels, class_weight, weights,
-                scales, lane_losses, smoothing, clip, accumulate, options, size, classes, lanes,
+                scales, lane_losses, smoothing, clip, accumulate, options, size, classes, scratch,
             )  # fmt: skip
         for i in range(size):
             loss_sum += np.float64(lane_losses[i])
