@@ -101,19 +101,36 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
 def elementwise_entry(scalar: FunctionType) -> Function:
     """Return the way in for plain small batches of an elementwise loss: few arguments, serial."""
     bindings = {"driver": elementwise_kernel(scalar, True, False)}
-    name = f"{scalar.__name__}.entry.{_digest(scalar)}"
-    return _compiled_driver(elementwise.plain_elements, bindings, name, False)
+    return _entry(elementwise.plain_elements, bindings, f"{scalar.__name__}.{_digest(scalar)}")
 
 
 @cache
-def softmax_entry(scalar: FunctionType, soft: bool, tiled: bool) -> Function:
+def softmax_entry(scalar: FunctionType, tiled: bool, soft: bool) -> Function:
     """Return the way in for plain small batches of a softmax loss: few arguments, serial."""
     bindings = {"driver": softmax_kernel(scalar, soft, tiled, False)}
     kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
     template = softmax.plain_dense if soft else softmax.plain_labels
-    return _compiled_driver(
-        template, bindings, f"{scalar.__name__}.{kind}.entry.{_digest(scalar)}", False
-    )
+    return _entry(template, bindings, f"{scalar.__name__}.{kind}.{_digest(scalar)}")
+
+
+def _entry(template: Function, bindings: dict[str, Any], name: str) -> Function:
+    """Return the way in, to be compiled by `admit` for the types that may use it."""
+    return _compiled_driver(template, bindings, f"{name}.entry", False)
+
+
+def admit(entry: Any, *arguments: Any) -> None:
+    """Compile an entry for the types of these arguments (or load it from the cache).
+
+    For any other types it raises a TypeError: Numba's own dispatch, which has to look at them
+    anyway, is the cheapest check there is.
+    """
+    with _compiling:
+        entry.disable_compile(False)
+        try:
+            entry.compile(tuple(numba.typeof(argument) for argument in arguments))
+        finally:
+            if entry.signatures:
+                entry.disable_compile()
 
 
 def run(

@@ -11,15 +11,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastloss import _engine
+from fastloss import _engine, _quick
 from fastloss import _validate as check
 from fastloss._drivers.common import TILE_CLASSES
 from fastloss._loss import Batch, Loss, Work
 from fastloss._memory import flat
-from fastloss._validate import Array, Option
-
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-LABEL_TYPES = frozenset(np.dtype(code) for code in "bBhHiIlLqQ")
+from fastloss._validate import FLOATS, Array, Option
 
 TARGETS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
     "real": lambda rng, shape: rng.standard_normal(shape),
@@ -36,9 +33,8 @@ class ElementwiseLoss(Loss):
     def __init__(self, scalar: FunctionType, **record: Any) -> None:
         super().__init__(scalar, **record)
         values = {name: option.default for name, option in self.options.items()}
-        self._defaults = {
-            dtype: self._scalar_options(values, dtype) for dtype in (FLOAT32, FLOAT64)
-        }
+        defaults = {dtype: self._scalar_options(values, dtype) for dtype in FLOATS}
+        self._quick = _quick.elementwise(self._scalar, self._nanoseconds, defaults)
 
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
@@ -46,30 +42,6 @@ class ElementwiseLoss(Loss):
         pred = (3 * rng.standard_normal(shape)).astype(dtype)
         draw = TARGETS[self._properties["target"]]
         return pred, np.asarray(draw(rng, shape)).astype(dtype)
-
-    def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
-        dtype, shape = pred.dtype, pred.shape
-        if (
-            dtype not in self._defaults
-            or target.dtype is not dtype
-            or not (pred.flags.carray and target.flags.carray)
-            or (grad is not None and not (grad.flags.carray and grad.dtype is dtype))
-        ):
-            return None
-        options = self._defaults[dtype]
-        if self._nanoseconds * pred.size < _engine.PARALLEL_NANOSECONDS:
-            value, status = _engine.elementwise_entry(self._scalar)(pred, target, grad, options)
-            return value if status == -1 else None
-        if target.shape != shape or (grad is not None and grad.shape != shape):
-            return None
-        value, status = _engine.run(
-            _engine.elementwise_kernel,
-            (self._scalar, True),
-            (pred.ravel(), target.ravel(), None if grad is None else grad.ravel(), None, None, None,
-             None, None, options, math.nan, 1.0, None),
-            self._nanoseconds * pred.size,
-        )  # fmt: skip
-        return value if status == -1 else None
 
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
         pred = check.prediction(pred, self.name, self._pred_name)
@@ -177,42 +149,15 @@ class SoftmaxLoss(Loss):
         "axis": -1,
     }
 
+    def __init__(self, scalar: FunctionType, **record: Any) -> None:
+        super().__init__(scalar, **record)
+        self._quick = _quick.softmax(self._scalar, self._nanoseconds)
+
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
     ) -> tuple[Array, Array]:
         pred = (3 * rng.standard_normal(shape)).astype(dtype)
         return pred, rng.integers(0, shape[-1], shape[:-1])
-
-    def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
-        dtype, kind, shape = pred.dtype, target.dtype, pred.shape
-        soft = target.ndim == 2
-        if (
-            len(shape) != 2
-            or (dtype is not FLOAT32 and dtype is not FLOAT64)
-            or (kind is not dtype if soft else kind not in LABEL_TYPES or target.ndim != 1)
-            or not (pred.flags.carray and target.flags.carray)
-            or (grad is not None and not (grad.flags.carray and grad.dtype is dtype))
-        ):
-            return None
-        rows, classes = shape
-        work, tiled = self._nanoseconds * pred.size, classes <= TILE_CLASSES
-        if work < _engine.PARALLEL_NANOSECONDS:
-            entry = _engine.softmax_entry(self._scalar, soft, tiled)
-            value, status = entry(pred, target, grad, ())
-            return value if status == -1 else None
-        if target.shape != (shape if soft else shape[:1]):
-            return None
-        if grad is not None and grad.shape != shape:
-            return None
-        value, status = _engine.run(
-            _engine.softmax_kernel,
-            (self._scalar, soft, tiled),
-            (pred.ravel(), None if soft else target, target.ravel() if soft else None,
-             None if grad is None else grad.ravel(), None, None, None, None, None, None, None, None,
-             (), -100, rows, classes, 1, math.nan, 1.0),
-            work,
-        )  # fmt: skip
-        return value if status == -1 else None
 
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
         name = self.name

@@ -86,6 +86,29 @@ def view(typing_context, array, first, size):
     return array(array, types.intp, types.intp), generate
 
 
+@intrinsic(prefer_literal=True)
+def on_stack(typing_context, dtype, size):
+    """Return an uninitialised vector of a constant size in the frame of the calling function.
+
+    It costs nothing, where the heap costs a tenth of a microsecond; it dies with its function.
+    """
+    kind = types.Array(dtype.dtype, 1, "C")
+
+    def generate(context, builder, signature, arguments):
+        result = context.make_array(kind)(context, builder)
+        element = context.get_data_type(kind.dtype)
+        count = context.get_constant(types.intp, size.literal_value)
+        width = context.get_constant(types.intp, context.get_abi_sizeof(element))
+        data = cgutils.alloca_once(builder, element, size=size.literal_value)
+        data.align = 64
+        populate_array(
+            result, data=data, shape=[count], strides=[width], itemsize=width, meminfo=None
+        )
+        return result._getvalue()
+
+    return kind(dtype, size), generate
+
+
 def part_of(array, first, size):
     """Return a `view` of an array, or None of an absent array."""
 

@@ -16,6 +16,7 @@ from fastloss import _documentation
 from fastloss import _validate as check
 from fastloss._llvm import OVERLAP
 from fastloss._memory import flat, flat_out, write_back
+from fastloss._quick import Quick
 from fastloss._validate import Array, Option
 
 VALUE = {
@@ -81,6 +82,7 @@ class Loss:
     grad: Callable[..., Array]
     value_grad_hess: Callable[..., tuple[Any, Array, Array]]
     reference: Callable[..., tuple[Any, Array]]
+    _quick: Quick
 
     def __init__(
         self,
@@ -123,17 +125,17 @@ class Loss:
     def _add_methods(self) -> None:
         """Give the instance its derivative calls, each with its real signature."""
 
-        def value_and_grad(pred: Any, target: Any, /, **keywords: Any) -> tuple[Any, Array]:
-            if type(pred) is type(target) is np.ndarray:
-                out: Any = None
-                if not keywords:
-                    out = np.empty_like(pred)
-                elif len(keywords) == 1:
-                    out = keywords.get("grad_out")
+        def value_and_grad(
+            pred: Any, target: Any, /, *, grad_out: Any = None, **keywords: Any
+        ) -> tuple[Any, Array]:
+            if not keywords and type(pred) is type(target) is np.ndarray:
+                out = np.empty_like(pred) if grad_out is None else grad_out
                 if type(out) is np.ndarray:
                     value = self._quick(pred, target, out)
                     if value is not None:
                         return value, out
+            if grad_out is not None:
+                keywords["grad_out"] = grad_out
             return self._evaluate(pred, target, keywords, GRADIENT)[:2]
 
         def grad(pred: Any, target: Any, /, **keywords: Any) -> Array:
@@ -199,14 +201,6 @@ class Loss:
         raise NotImplementedError
 
     # The hooks of the families.
-
-    def _quick(self, pred: Array, target: Array, grad: Array | None) -> float | None:
-        """Return the mean loss of the plainest call without delay, or None if it is not that.
-
-        The plainest call has no options, and arrays that the kernel can take as they are. None
-        leaves everything, errors included, to `_evaluate`.
-        """
-        raise NotImplementedError
 
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
         raise NotImplementedError

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
-_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def dimensions(value: Any, loss: str, argument: str) -> int:
 def prediction(value: Any, loss: str, argument: str) -> Array:
     """Return pred as a float32 or float64 array."""
     array = _plain(value, loss, argument)
-    if array.dtype not in _FLOATS:
+    if array.dtype not in FLOATS:
         fail(TypeError, loss, argument, describe(array), "float32 or float64")
     return array
 

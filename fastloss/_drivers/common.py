@@ -44,9 +44,9 @@ inlined = njit(**INLINED)
 def class_of_label(label, ignore_index, classes):
     """Return the label as an index, or IGNORED, or OUTSIDE (whatever its integer type)."""
     index = np.int64(label)
-    if index == ignore_index and (label < 0) == (index < 0):  # no uint64 passes for -100
-        return np.int64(IGNORED)
-    return index if np.uint64(index) < np.uint64(classes) else np.int64(OUTSIDE)
+    ignored = (index == ignore_index) & ((label < 0) == (index < 0))  # no uint64 passes for -100
+    inside = np.uint64(index) < np.uint64(classes)
+    return np.int64(IGNORED) if ignored else (index if inside else np.int64(OUTSIDE))
 
 
 @inlined

@@ -22,11 +22,13 @@ from fastloss._llvm import (
     either,
     flattened,
     in_order,
+    on_stack,
     overlaps,
     own_function,
     part_of,
     put_first,
     shape_differs,
+    view,
 )
 
 point: Any = None  # bound by the engine, like `block` and `driver`
@@ -166,7 +168,7 @@ def elementwise_driver(
     share = scale / divisor
     step = max(BLOCK, (size // MAX_BLOCKS // CHUNK + 1) * CHUNK)
     blocks = (size + step - 1) // step
-    sums = np.empty(blocks)
+    sums = view(on_stack(np.dtype(np.float64), MAX_BLOCKS), 0, blocks)
     for b in prange(blocks):
         first = b * step
         count = min(step, size - first)

@@ -12,9 +12,12 @@ from fastloss._llvm import (
     OVERLAP,
     flattened,
     in_order,
+    on_stack,
     overlaps,
     own_function,
+    part_of,
     shape_differs,
+    view,
 )
 
 block: Any = None  # bound by the engine, like `driver`
@@ -25,6 +28,9 @@ BLOCK = 16384
 
 MAX_BLOCKS = 1024
 """Larger batches get larger blocks, so that the partial sums stay within 8 KB."""
+
+TABLE = 2 * MAX_BLOCKS
+"""Numbers of the blocks' table: a sum and a row of each."""
 
 
 @njit(**LOOPS)
@@ -37,12 +43,17 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
     mass = 0.0
     outside = -1
     if labels is not None:
-        for row in range(start, stop):
-            label = class_of_label(labels[row], ignore_index, classes)
-            if label == OUTSIDE and outside < 0:
-                outside = row
-            if label >= 0:
-                mass += weight_of_row(sample_weight, class_weight, label, row)
+        here = view(labels, start, stop - start)
+        weights = part_of(sample_weight, start, stop - start)
+        strangers = 0
+        for i in range(here.size):
+            label = class_of_label(here[i], ignore_index, classes)
+            strangers += 1 if label == OUTSIDE else 0
+            mass += weight_of_row(weights, class_weight, label, i) if label >= 0 else 0.0
+        if strangers:
+            for i in range(here.size):
+                if outside < 0 and class_of_label(here[i], ignore_index, classes) == OUTSIDE:
+                    outside = start + i
     if dense is not None:
         for row in range(start, stop):
             weight = weight_of_row(sample_weight, None, 0, row)
@@ -77,8 +88,8 @@ def softmax_driver(
     step = max(1, BLOCK // classes, rows // MAX_BLOCKS + 1)
     step = (step + LANES - 1) // LANES * LANES if classes <= TILE_CLASSES or inner > 1 else step
     blocks = (rows + step - 1) // step
-    table = np.empty(2 * blocks)
-    sums, outside = table[:blocks], table[blocks:]
+    table = on_stack(np.dtype(np.float64), TABLE)
+    sums, outside = view(table, 0, blocks), view(table, MAX_BLOCKS, blocks)
     if labels is not None or np.isnan(divisor):
         for b in prange(blocks):
             sums[b], outside[b] = scan(

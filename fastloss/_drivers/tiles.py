@@ -6,6 +6,7 @@ import numpy as np
 
 from fastloss._drivers.common import (
     LANES,
+    TILE_CLASSES,
     add_to,
     again,
     beyond_one_top,
@@ -19,7 +20,16 @@ from fastloss._drivers.common import (
     put,
     settle,
 )  # fmt: skip
-from fastloss._llvm import either, item, own_function, part_of, part_of_if, scratch_for, view
+from fastloss._llvm import (
+    either,
+    item,
+    on_stack,
+    own_function,
+    part_of,
+    part_of_if,
+    scratch_for,
+    view,
+)
 from fastloss._math import exp_nonpositive, log, maximum
 
 link: Any = None  # bound by the engine
@@ -27,6 +37,9 @@ tile: Any = None  # bound by the engine
 
 QUANTITIES = 23
 """Numbers that a tile keeps per row."""
+
+SCRATCH = QUANTITIES * LANES + 3 * LANES * TILE_CLASSES
+"""The quantities and three transposed tiles: logits, gradient and Hessian."""
 
 CLASSES_PER_SUM = 8
 """Classes that a lane adds up plainly, before a compensated sum of these sums takes over."""
@@ -245,15 +258,15 @@ def tiles(
     own_function()
     source = either(logits, grad)
     T = type(source[0])
-    extent = LANES * classes if inner == 1 else 0  # of a transposed tile
-    scratch = np.empty(QUANTITIES * LANES + 3 * extent, source.dtype)
+    extent = LANES * TILE_CLASSES  # of a transposed tile, at most
+    scratch = on_stack(source.dtype, SCRATCH)
     weights, scales = quantity(scratch, 20), quantity(scratch, 21)
     lane_losses = quantity(scratch, 22)
-    lane_labels = np.empty(LANES, np.int32)
+    lane_labels = on_stack(np.dtype(np.int32), LANES)
     tile_x = view(scratch, QUANTITIES * LANES, extent)
     tile_g = part_of_if(grad, scratch, QUANTITIES * LANES + extent, extent)
     tile_h = part_of_if(hess, scratch, QUANTITIES * LANES + 2 * extent, extent)
-    tile_t = scratch_for(dense, extent)
+    tile_t = scratch_for(dense, extent if inner == 1 else 0)
     hard_class_weight = class_weight if dense is None and smoothing is None else None
     origin, lane_step = np.int64(0), np.int64(LANES)  # typed: literals would compile a second tile
     loss_sum = 0.0
@@ -263,13 +276,16 @@ def tiles(
         column = row % inner
         if inner > 1:
             size = min(size, inner - column)
+        here = part_of(labels, row, size)
+        weight_here = part_of(sample_weight, row, size)
+        upstream_here = part_of(upstream, row, size)
         for i in range(size):
             label, weight = live_weight(
-                labels, ignore_index, classes, sample_weight, hard_class_weight, row + i
+                here, ignore_index, classes, weight_here, hard_class_weight, i
             )
             lane_labels[i] = -1 if weight == 0.0 else label
             weights[i] = T(weight)
-            scales[i] = T(gradient_scale(share, weight, upstream, row + i))
+            scales[i] = T(gradient_scale(share, weight, upstream_here, i))
         if inner == 1:
             place = row * classes
             transpose_in(source, place, size, classes, tile_x)
