@@ -4,6 +4,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
 from numba.np.arrayobj import populate_array
 
@@ -60,30 +61,72 @@ def overlaps(typing_context, one, other):
 
 
 @intrinsic
-def view(typing_context, array, first, size):
-    """Return ``array[first : first + size]`` of a contiguous vector, unchecked and unowned.
+def part_of(typing_context, array, first, size):
+    """Return ``array[first : first + size]`` of a contiguous vector, or None of an absent one.
 
-    A Python slice clamps its bounds, allows for negative ones and counts a reference, and each of
-    these costs: LLVM loses sight of where the slice lies, and a short loop pays more for the count
-    than for its work. The caller's duty: the bounds are right, and the array outlives the view.
+    A view, unchecked and unowned. A Python slice clamps its bounds, allows for negative ones and
+    counts a reference, and each of these costs: LLVM loses sight of where the slice lies, and a
+    short loop pays more for the count than for its work. The caller's duty: the bounds are right,
+    and the array outlives the view.
     """
+    if isinstance(array, types.NoneType):
+        return types.none(array, first, size), _nothing
 
     def generate(context, builder, signature, arguments):
-        kind = signature.return_type
-        base = context.make_array(signature.args[0])(context, builder, arguments[0])
-        result = context.make_array(kind)(context, builder)
-        width = context.get_constant(types.intp, context.get_abi_sizeof(
-            context.get_data_type(kind.dtype)
-        ))  # fmt: skip
-        data = cgutils.pointer_add(
-            builder, base.data, builder.mul(arguments[1], width), base.data.type
-        )
-        populate_array(
-            result, data=data, shape=[arguments[2]], strides=[width], itemsize=width, meminfo=None
-        )
-        return result._getvalue()
+        return vector_at(context, builder, array, *arguments)
 
     return array(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def item(typing_context, array, i):
+    """Return ``array[i]`` of a contiguous vector, unchecked, or None of an absent one."""
+    if isinstance(array, types.NoneType):
+        return types.none(array, i), _nothing
+
+    def generate(context, builder, signature, arguments):
+        base = context.make_array(signature.args[0])(context, builder, arguments[0])
+        place = cgutils.gep_inbounds(builder, base.data, arguments[1])
+        return context.unpack_value(builder, array.dtype, place)
+
+    return array.dtype(array, types.intp), generate
+
+
+@intrinsic
+def either(typing_context, array, other):
+    """Return the array, or the other where it is absent."""
+    absent = isinstance(array, types.NoneType)
+
+    def generate(context, builder, signature, arguments):
+        chosen = arguments[1] if absent else arguments[0]
+        return impl_ret_borrowed(context, builder, signature.return_type, chosen)
+
+    return (other if absent else array)(array, other), generate
+
+
+def _nothing(context, builder, signature, arguments):
+    return context.get_dummy_value()
+
+
+def vector_at(context, builder, kind, array, first, size):
+    """Generate the view of `size` entries from `first` on of an array of this kind."""
+    base = context.make_array(kind)(context, builder, array)
+    offset = builder.mul(first, _width(context, kind))
+    data = cgutils.pointer_add(builder, base.data, offset, base.data.type)
+    return _vector(context, builder, kind, data, size)
+
+
+def _width(context, kind):
+    size = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    return context.get_constant(types.intp, size)
+
+
+def _vector(context, builder, kind, data, size):
+    """Return an array structure for memory that it does not own."""
+    result = context.make_array(kind)(context, builder)
+    width = _width(context, kind)
+    populate_array(result, data=data, shape=[size], strides=[width], itemsize=width, meminfo=None)
+    return result._getvalue()
 
 
 @intrinsic(prefer_literal=True)
@@ -95,26 +138,13 @@ def on_stack(typing_context, dtype, size):
     kind = types.Array(dtype.dtype, 1, "C")
 
     def generate(context, builder, signature, arguments):
-        result = context.make_array(kind)(context, builder)
-        element = context.get_data_type(kind.dtype)
         count = context.get_constant(types.intp, size.literal_value)
-        width = context.get_constant(types.intp, context.get_abi_sizeof(element))
+        element = context.get_data_type(kind.dtype)
         data = cgutils.alloca_once(builder, element, size=size.literal_value)
         data.align = 64
-        populate_array(
-            result, data=data, shape=[count], strides=[width], itemsize=width, meminfo=None
-        )
-        return result._getvalue()
+        return _vector(context, builder, kind, data, count)
 
     return kind(dtype, size), generate
-
-
-def part_of(array, first, size):
-    """Return a `view` of an array, or None of an absent array."""
-
-
-def item(array, i):
-    """Return ``array[i]``, or None of an absent array."""
 
 
 def scratch_for(array, size):
@@ -136,7 +166,7 @@ def part_of_if(array, scratch, first, size):
 def _part_of_if(array, scratch, first, size):
     if isinstance(array, types.NoneType):
         return lambda array, scratch, first, size: None
-    return lambda array, scratch, first, size: view(scratch, first, size)
+    return lambda array, scratch, first, size: part_of(scratch, first, size)
 
 
 def flattened(array):
@@ -148,17 +178,6 @@ def _flattened(array):
     if isinstance(array, types.NoneType):
         return lambda array: None
     return lambda array: array.reshape(-1)
-
-
-def either(array, other):
-    """Return the array, or the other where it is absent."""
-
-
-@overload(either, jit_options=INLINED)
-def _either(array, other):
-    if isinstance(array, types.NoneType):
-        return lambda array, other: other
-    return lambda array, other: array
 
 
 def shape_differs(array, other):
@@ -181,20 +200,6 @@ def _put_first(option, value, options):
     if isinstance(option, types.NoneType):
         return lambda option, value, options: options
     return lambda option, value, options: (value, *options)
-
-
-@overload(part_of, jit_options=INLINED)
-def _part_of(array, first, size):
-    if isinstance(array, types.NoneType):
-        return lambda array, first, size: None
-    return lambda array, first, size: view(array, first, size)
-
-
-@overload(item, jit_options=INLINED)
-def _item(array, i):
-    if isinstance(array, types.NoneType):
-        return lambda array, i: None
-    return lambda array, i: array[i]
 
 
 @njit(**MATHEMATICS)

@@ -28,7 +28,6 @@ from fastloss._llvm import (
     part_of,
     put_first,
     shape_differs,
-    view,
 )
 
 point: Any = None  # bound by the engine, like `block` and `driver`
@@ -168,7 +167,7 @@ def elementwise_driver(
     share = scale / divisor
     step = max(BLOCK, (size // MAX_BLOCKS // CHUNK + 1) * CHUNK)
     blocks = (size + step - 1) // step
-    sums = view(on_stack(np.dtype(np.float64), MAX_BLOCKS), 0, blocks)
+    sums = part_of(on_stack(np.dtype(np.float64), MAX_BLOCKS), 0, blocks)
     for b in prange(blocks):
         first = b * step
         count = min(step, size - first)

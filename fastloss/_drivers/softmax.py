@@ -17,7 +17,6 @@ from fastloss._llvm import (
     own_function,
     part_of,
     shape_differs,
-    view,
 )
 
 block: Any = None  # bound by the engine, like `driver`
@@ -43,7 +42,7 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
     mass = 0.0
     outside = -1
     if labels is not None:
-        here = view(labels, start, stop - start)
+        here = part_of(labels, start, stop - start)
         weights = part_of(sample_weight, start, stop - start)
         strangers = 0
         for i in range(here.size):
@@ -89,7 +88,7 @@ def softmax_driver(
     step = (step + LANES - 1) // LANES * LANES if classes <= TILE_CLASSES or inner > 1 else step
     blocks = (rows + step - 1) // step
     table = on_stack(np.dtype(np.float64), TABLE)
-    sums, outside = view(table, 0, blocks), view(table, MAX_BLOCKS, blocks)
+    sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
     if labels is not None or np.isnan(divisor):
         for b in prange(blocks):
             sums[b], outside[b] = scan(

@@ -3,6 +3,8 @@
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 
 from fastloss._drivers.common import (
     LANES,
@@ -28,7 +30,7 @@ from fastloss._llvm import (
     part_of,
     part_of_if,
     scratch_for,
-    view,
+    vector_at,
 )
 from fastloss._math import exp_nonpositive, log, maximum
 
@@ -45,13 +47,20 @@ CLASSES_PER_SUM = 8
 """Classes that a lane adds up plainly, before a compensated sum of these sums takes over."""
 
 
-@inlined
-def quantity(scratch, k):
+@intrinsic
+def quantity(typing_context, scratch, k):
     """Return the k-th of the quantities that a tile keeps, one number per row, in scratch.
 
     They lie LANES apart, so LLVM sees that a loop over rows never meets another quantity's numbers.
     """
-    return view(scratch, k * LANES, LANES)
+
+    def generate(context, builder, signature, arguments):
+        base, index = arguments
+        lanes = context.get_constant(types.intp, LANES)
+        where = (base, builder.mul(index, lanes), lanes)
+        return vector_at(context, builder, signature.return_type, *where)
+
+    return scratch(scratch, types.intp), generate
 
 
 def hard_tile(
@@ -66,8 +75,16 @@ def hard_tile(
     own_function()
     source = either(x, g)
     T = type(source[0])
-    top, rest, own = quantity(scratch, 0), quantity(scratch, 1), quantity(scratch, 2)
-    gap, part, lost = quantity(scratch, 3), quantity(scratch, 4), quantity(scratch, 5)
+    top, rest, own = (
+        quantity(scratch, 0),
+        quantity(scratch, 1),
+        quantity(scratch, 2),
+    )
+    gap, part, lost = (
+        quantity(scratch, 3),
+        quantity(scratch, 4),
+        quantity(scratch, 5),
+    )
     factor, at_label = quantity(scratch, 6), quantity(scratch, 7)
     inverse = quantity(scratch, 8)
     for i in range(size):
@@ -137,12 +154,22 @@ def soft_tile(
     own_function()
     source = either(x, g)
     T = type(source[0])
-    top, inverse, factor = quantity(scratch, 0), quantity(scratch, 1), quantity(scratch, 2)
+    top, inverse, factor = (
+        quantity(scratch, 0),
+        quantity(scratch, 1),
+        quantity(scratch, 2),
+    )
     minus, at_top = quantity(scratch, 3), quantity(scratch, 4)
     rest, part_rest = quantity(scratch, 5), quantity(scratch, 10)
     tops, part_tops = quantity(scratch, 6), quantity(scratch, 11)
-    mass_rest, part_mass_rest = quantity(scratch, 7), quantity(scratch, 12)
-    mass_tops, part_mass_tops = quantity(scratch, 8), quantity(scratch, 13)
+    mass_rest, part_mass_rest = (
+        quantity(scratch, 7),
+        quantity(scratch, 12),
+    )
+    mass_tops, part_mass_tops = (
+        quantity(scratch, 8),
+        quantity(scratch, 13),
+    )
     gap, part_gap = quantity(scratch, 9), quantity(scratch, 14)
     for i in range(size):
         top[i] = T(-np.inf)
@@ -150,7 +177,7 @@ def soft_tile(
         row = part_of(source, start + c * step, size)
         for i in range(size):
             top[i] = maximum(top[i], row[i])
-    sums = view(scratch, 5 * LANES, 15 * LANES)  # five sums, their parts and what they lost
+    sums = part_of(scratch, 5 * LANES, 15 * LANES)  # five sums, their parts and what they lost
     for k in range(sums.size):
         sums[k] = T(0)
     for begin in range(0, classes, CLASSES_PER_SUM):
@@ -172,14 +199,21 @@ def soft_tile(
                 part_gap[i] -= T(0) if a == T(0) else a * below  # 0 times -inf is 0 here
                 keep_power(out, i, e, accumulate)
         for k in range(5):
-            whole, part = quantity(scratch, 5 + k), quantity(scratch, 10 + k)
+            whole, part = (
+                quantity(scratch, 5 + k),
+                quantity(scratch, 10 + k),
+            )
             lost = quantity(scratch, 15 + k)
             for i in range(size):
                 add_to(whole, lost, part, i)
                 part[i] = T(0)
     for k in range(5):
         for i in range(size):
-            settle(quantity(scratch, 5 + k), quantity(scratch, 15 + k), i)
+            settle(
+                quantity(scratch, 5 + k),
+                quantity(scratch, 15 + k),
+                i,
+            )
     for i in range(size):
         total = rest[i] + tops[i]
         mass = mass_rest[i] + mass_tops[i]
@@ -263,7 +297,7 @@ def tiles(
     weights, scales = quantity(scratch, 20), quantity(scratch, 21)
     lane_losses = quantity(scratch, 22)
     lane_labels = on_stack(np.dtype(np.int32), LANES)
-    tile_x = view(scratch, QUANTITIES * LANES, extent)
+    tile_x = part_of(scratch, QUANTITIES * LANES, extent)
     tile_g = part_of_if(grad, scratch, QUANTITIES * LANES + extent, extent)
     tile_h = part_of_if(hess, scratch, QUANTITIES * LANES + 2 * extent, extent)
     tile_t = scratch_for(dense, extent if inner == 1 else 0)
