@@ -79,6 +79,20 @@ def part_of(typing_context, array, first, size):
 
 
 @intrinsic
+def flattened(typing_context, array):
+    """Return a contiguous array as a vector (a view, as `part_of` gives), or None of None."""
+    if isinstance(array, types.NoneType):
+        return types.none(array), _nothing
+    vector = types.Array(array.dtype, 1, "C")
+
+    def generate(context, builder, signature, arguments):
+        base = context.make_array(array)(context, builder, arguments[0])
+        return _vector(context, builder, vector, base.data, base.nitems)
+
+    return vector(array), generate
+
+
+@intrinsic
 def item(typing_context, array, i):
     """Return ``array[i]`` of a contiguous vector, unchecked, or None of an absent one."""
     if isinstance(array, types.NoneType):
@@ -167,17 +181,6 @@ def _part_of_if(array, scratch, first, size):
     if isinstance(array, types.NoneType):
         return lambda array, scratch, first, size: None
     return lambda array, scratch, first, size: part_of(scratch, first, size)
-
-
-def flattened(array):
-    """Return a contiguous array as a vector, or None of an absent one."""
-
-
-@overload(flattened, jit_options=INLINED)
-def _flattened(array):
-    if isinstance(array, types.NoneType):
-        return lambda array: None
-    return lambda array: array.reshape(-1)
 
 
 def shape_differs(array, other):

@@ -193,6 +193,6 @@ def plain_elements(pred, target, grad, options):
     if target.shape != pred.shape or not pred.size or shape_differs(grad, pred):
         return np.nan, NOT_PLAIN
     return driver(
-        pred.reshape(-1), target.reshape(-1), flattened(grad), None, None, None, None, None,
+        flattened(pred), flattened(target), flattened(grad), None, None, None, None, None,
         options, np.nan, 1.0, None,
     )  # fmt: skip

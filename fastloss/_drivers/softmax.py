@@ -120,9 +120,11 @@ def plain_labels(logits, labels, grad, options):
     """Run the driver on plain 2-D arrays: the way in for small batches, where calls cost."""
     if labels.size != logits.shape[0] or not logits.size or shape_differs(grad, logits):
         return np.nan, NOT_PLAIN
+    rows, classes = logits.shape
+    ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
     return driver(
-        logits.reshape(-1), labels, None, flattened(grad), None, None, None, None, None, None,
-        None, None, options, -100, logits.shape[0], logits.shape[1], 1, np.nan, 1.0,
+        flattened(logits), labels, None, flattened(grad), None, None, None, None, None, None,
+        None, None, options, ignore_index, rows, classes, inner, np.nan, 1.0,
     )  # fmt: skip
 
 
@@ -130,7 +132,9 @@ def plain_dense(logits, dense, grad, options):
     """Run the driver on plain 2-D arrays with a dense target."""
     if dense.shape != logits.shape or not logits.size or shape_differs(grad, logits):
         return np.nan, NOT_PLAIN
+    rows, classes = logits.shape
+    ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
     return driver(
-        logits.reshape(-1), None, dense.reshape(-1), flattened(grad), None, None, None, None, None,
-        None, None, None, options, -100, logits.shape[0], logits.shape[1], 1, np.nan, 1.0,
+        flattened(logits), None, flattened(dense), flattened(grad), None, None, None, None, None,
+        None, None, None, options, ignore_index, rows, classes, inner, np.nan, 1.0,
     )  # fmt: skip
