@@ -54,8 +54,9 @@ numpy.exceptions.AxisError
     `axis` is out of range."""
 
 _LAYOUT = """\
-C-contiguous and Fortran-contiguous arrays are read and written where they are; other layouts of
-`{pred}`, the target and the buffers go through a contiguous copy."""
+C-contiguous and Fortran-contiguous arrays are read and written where they are. Other layouts of
+`{pred}`, and a target or buffer that is not in the order of `{pred}`, go through a contiguous
+copy."""
 
 _METHODS = {
     "value_and_grad": (

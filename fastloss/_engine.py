@@ -9,7 +9,9 @@ every source the kernel is made of: an edit or an upgrade changes the name and m
 """
 
 import hashlib
+import marshal
 import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +20,7 @@ from types import FunctionType
 from typing import Any
 
 import numba
+from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_pool
 
 from fastloss._drivers import elementwise, rows, softmax, tiles
@@ -33,6 +36,9 @@ _SOURCES = [
     *sorted(_PACKAGE.glob("_drivers/*.py")),
     *(_PACKAGE / name for name in ("_engine.py", "_jit.py", "_llvm.py", "_math.py")),
 ]
+# Read at import, like the code itself: what is compiled later is what was imported, not the file
+# that an editor or an upgrade may have put in its place meanwhile.
+_TEMPLATES = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).digest()
 
 _compiling = threading.RLock()
 _pool = threading.Lock()
@@ -40,12 +46,14 @@ _serial_only = False
 
 
 @cache
-def _digest(function: FunctionType) -> str:
-    """Return a digest of all sources that a kernel with this scalar function is compiled from."""
-    digest = hashlib.sha256(function.__qualname__.encode())
-    for path in (*_SOURCES, Path(function.__code__.co_filename)):
-        digest.update(path.read_bytes() if path.is_file() else repr(function.__code__).encode())
-    return digest.hexdigest()[:20]
+def source_digest(function: FunctionType) -> str:
+    """Return a digest of all sources that a kernel with this scalar function is compiled from.
+
+    To be called when the function is defined, while its file is as it was read.
+    """
+    path = Path(function.__code__.co_filename)
+    own = path.read_bytes() if path.is_file() else marshal.dumps(function.__code__)
+    return hashlib.sha256(_TEMPLATES + function.__qualname__.encode() + own).hexdigest()[:20]
 
 
 def _clone(template: Function, name: str, bindings: dict[str, Any]) -> FunctionType:
@@ -71,7 +79,7 @@ def _compiled_driver(
 def elementwise_kernel(scalar: FunctionType, plain: bool, parallel: bool) -> Function:
     """Return the driver that applies an elementwise loss's `scalar`."""
     with _compiling:
-        name = f"{scalar.__name__}.{'plain' if plain else 'weighted'}.{_digest(scalar)}"
+        name = f"{scalar.__name__}.{'plain' if plain else 'weighted'}.{source_digest(scalar)}"
         point = numba.njit(**MATHEMATICS)(scalar)
         template = elementwise.plain_block if plain else elementwise.weighted_block
         block = _clone(template, f"{name}.block", {"point": point})
@@ -85,7 +93,7 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
     """Return the driver of a softmax loss for one kind of target and one layout."""
     with _compiling:
         kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
-        name = f"{scalar.__name__}.{kind}.{_digest(scalar)}"
+        name = f"{scalar.__name__}.{kind}.{source_digest(scalar)}"
         bindings: dict[str, Any] = {"link": numba.njit(**MATHEMATICS)(scalar)}
         block = rows.soft_rows if soft else rows.hard_rows
         if tiled:
@@ -97,40 +105,38 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
         return _compiled_driver(softmax.softmax_driver, bindings, name, parallel)
 
 
-@cache
 def elementwise_entry(scalar: FunctionType) -> Function:
-    """Return the way in for plain small batches of an elementwise loss: few arguments, serial."""
+    """Return a way in for plain small batches of an elementwise loss: few arguments, serial."""
     bindings = {"driver": elementwise_kernel(scalar, True, False)}
-    return _entry(elementwise.plain_elements, bindings, f"{scalar.__name__}.{_digest(scalar)}")
+    return _entry(
+        elementwise.plain_elements, bindings, f"{scalar.__name__}.{source_digest(scalar)}"
+    )
 
 
-@cache
 def softmax_entry(scalar: FunctionType, tiled: bool, soft: bool) -> Function:
-    """Return the way in for plain small batches of a softmax loss: few arguments, serial."""
+    """Return a way in for plain small batches of a softmax loss: few arguments, serial."""
     bindings = {"driver": softmax_kernel(scalar, soft, tiled, False)}
     kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
     template = softmax.plain_dense if soft else softmax.plain_labels
-    return _entry(template, bindings, f"{scalar.__name__}.{kind}.{_digest(scalar)}")
+    return _entry(template, bindings, f"{scalar.__name__}.{kind}.{source_digest(scalar)}")
 
 
 def _entry(template: Function, bindings: dict[str, Any], name: str) -> Function:
-    """Return the way in, to be compiled by `admit` for the types that may use it."""
+    """Return a new way in, to be compiled for the types that may use it."""
     return _compiled_driver(template, bindings, f"{name}.entry", False)
 
 
-def admit(entry: Any, *arguments: Any) -> None:
-    """Compile an entry for the types of these arguments (or load it from the cache).
+def compiled_entry(entry_of: Function, variant: tuple[Any, ...], *arguments: Any) -> Function:
+    """Return an entry compiled for the types of these arguments, and closed to all others.
 
-    For any other types it raises a TypeError: Numba's own dispatch, which has to look at them
-    anyway, is the cheapest check there is.
+    For others it raises a TypeError: Numba's own dispatch, which has to look at the types anyway,
+    is the cheapest check there is. An entry is never opened again, so calls need no lock.
     """
     with _compiling:
-        entry.disable_compile(False)
-        try:
-            entry.compile(tuple(numba.typeof(argument) for argument in arguments))
-        finally:
-            if entry.signatures:
-                entry.disable_compile()
+        entry: Any = entry_of(*variant)
+        entry.compile(tuple(numba.typeof(argument) for argument in arguments))
+        entry.disable_compile()
+        return entry
 
 
 def run(
@@ -148,13 +154,17 @@ def run(
     """
     if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
         return kernel_of(*variant, False)(*arguments)
-    before = numba.get_num_threads()
-    threads = before if num_threads is None else min(num_threads, numba.config.NUMBA_NUM_THREADS)
+    try:
+        before = numba.get_num_threads()
+    except ValueError:  # Numba can load no threading layer here
+        return kernel_of(*variant, False)(*arguments)
+    threads = before if num_threads is None else min(num_threads, before)
     if threads == 1 or not _pool.acquire(blocking=False):
         return kernel_of(*variant, False)(*arguments)
     try:
-        if numba.threading_layer() == "workqueue" and threading.active_count() > 1:
-            return kernel_of(*variant, False)(*arguments)  # whoever else runs may hold the pool
+        if numba.threading_layer() == "workqueue" and len(sys._current_frames()) > 1:
+            # Another thread, even one that Python's threading does not know, may hold the pool.
+            return kernel_of(*variant, False)(*arguments)
         if threads == before:
             return kernel_of(*variant, True)(*arguments)
         numba.set_num_threads(threads)
@@ -166,12 +176,26 @@ def run(
         _pool.release()
 
 
+def _before_fork() -> None:
+    """Wait for compilations to end: a child would wait for ever for a lock of a thread it lacks."""
+    _compiling.acquire()
+    global_compiler_lock.acquire()
+
+
+def _after_fork() -> None:
+    global_compiler_lock.release()
+    _compiling.release()
+
+
 def _after_fork_in_child() -> None:
     """Start the child with free locks, and serial if the parent's thread pool was running."""
-    global _serial_only, _pool, _compiling
-    _pool, _compiling = threading.Lock(), threading.RLock()
+    global _serial_only, _pool
+    _after_fork()
+    _pool = threading.Lock()
     _serial_only = _serial_only or numba_pool._is_initialized
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+    )

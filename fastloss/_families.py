@@ -16,7 +16,7 @@ from fastloss import _validate as check
 from fastloss._drivers.common import TILE_CLASSES
 from fastloss._loss import Batch, Loss, Work
 from fastloss._memory import flat
-from fastloss._validate import FLOATS, Array, Option
+from fastloss._validate import Array, Option
 
 TARGETS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
     "real": lambda rng, shape: rng.standard_normal(shape),
@@ -32,9 +32,10 @@ class ElementwiseLoss(Loss):
 
     def __init__(self, scalar: FunctionType, **record: Any) -> None:
         super().__init__(scalar, **record)
-        values = {name: option.default for name, option in self.options.items()}
-        defaults = {dtype: self._scalar_options(values, dtype) for dtype in FLOATS}
-        self._quick = _quick.elementwise(self._scalar, self._nanoseconds, defaults)
+        per_class = [name for name, option in self.options.items() if option.per_class]
+        if per_class not in ([], list(self.options)[:1]):
+            raise TypeError(f"{self.name}: only the first option can be per class, not {per_class}")
+        self._quick = _quick.elementwise(self._scalar, self._nanoseconds, self._default_options())
 
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
@@ -52,30 +53,13 @@ class ElementwiseLoss(Loss):
         }
         return Batch(pred, target, pred.shape, (pred.shape, pred.shape[:1]), options)
 
-    def _scalar_options(self, values: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
-        """Return the options as the kernel takes them: numbers of its type, None for neutral ones.
-
-        Neutral options are all None or none of them is (but for those that shape the formula):
-        two kernels to compile instead of one for each combination. Arrays travel separately.
-        """
-
-        def is_default(name: str) -> bool:
-            return np.ndim(values[name]) == 0 and values[name] == self.options[name].default
-
-        weighing = [k for k, x in self.options.items() if x.neutral and not x.shapes_formula]
-        plain = all(is_default(name) for name in weighing)
-        return tuple(
-            None if option.neutral and (is_default(name) if option.shapes_formula else plain)
-            else dtype.type(values[name])
-            for name, option in self.options.items()
-            if np.ndim(values[name]) == 0
-        )  # fmt: skip
-
     def _option(self, name: str, option: Option, value: Any, pred: Array) -> Any:
         if option.per_class and check.dimensions(value, self.name, name) > 0:
             array = check.weights(value, self.name, name, (pred.shape[-1:],), pred.dtype)
-            if not all(option.holds(x) for x in array.tolist()):
-                check.fail(ValueError, self.name, name, check.describe(value), option.domain)
+            for number in array.tolist():
+                if not (math.isfinite(number) and option.holds(number)):
+                    got = f"{check.describe(array)} with {number} among them"
+                    check.fail(ValueError, self.name, name, got, option.domain)
             return array
         return check.number(value, self.name, name, option.domain, option.holds)
 
@@ -122,6 +106,8 @@ class ElementwiseLoss(Loss):
     def _reference(
         self, pred: Array, target: Array, options: dict[str, Any], keywords: dict[str, Any]
     ) -> tuple[Array, Array, Array, Array]:
+        target = target.astype(pred.real.dtype) if target.dtype.kind in "biu" else target
+        options = {k: np.asarray(v) if np.ndim(v) else v for k, v in options.items()}
         value, gradient = self._textbook(pred, target, **options)
         weight = keywords.get("sample_weight")
         if weight is None:
@@ -143,6 +129,7 @@ class SoftmaxLoss(Loss):
     """A loss on the softmax of each row of logits; targets are labels or dense."""
 
     family = "softmax"
+    handled_options = frozenset({"label_smoothing", "eps"})
     family_keywords: ClassVar[dict[str, Any]] = {
         "class_weight": None,
         "ignore_index": -100,
@@ -151,7 +138,7 @@ class SoftmaxLoss(Loss):
 
     def __init__(self, scalar: FunctionType, **record: Any) -> None:
         super().__init__(scalar, **record)
-        self._quick = _quick.softmax(self._scalar, self._nanoseconds)
+        self._quick = _quick.softmax(self._scalar, self._nanoseconds, self._default_options())
 
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
@@ -206,7 +193,7 @@ class SoftmaxLoss(Loss):
             (dtype(1 - smoothing), dtype(smoothing / classes)) if smoothing > 0 else None,
             (dtype(epsilon), dtype(1 - epsilon)) if epsilon > 0 else None,
             True if work.accumulate else None,
-            (),
+            self._scalar_options(batch.options, batch.pred.dtype),
             options["ignore_index"],
             before * after,
             classes,
@@ -294,7 +281,7 @@ def softmax(
 ) -> Callable[[Callable[..., Any]], SoftmaxLoss]:
     """Make a loss of a link function ``(rest, own, gap, mass) -> (loss, slope, excess)``.
 
-    What these numbers are, and how the gradient follows from them, is told in `fastloss._softmax`.
+    `fastloss._drivers.common` tells what these numbers are and how the gradient follows from them.
     """
 
     def decorate(scalar: Any) -> SoftmaxLoss:

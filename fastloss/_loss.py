@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fastloss import _documentation
+from fastloss import _documentation, _engine
 from fastloss import _validate as check
 from fastloss._llvm import OVERLAP
 from fastloss._memory import flat, flat_out, write_back
@@ -77,6 +77,7 @@ class Loss:
 
     family: ClassVar[str] = ""
     family_keywords: ClassVar[dict[str, Any]] = {}
+    handled_options: ClassVar[frozenset[str]] = frozenset()  # by the templates, not the scalar
 
     value_and_grad: Callable[..., tuple[Any, Array]]
     grad: Callable[..., Array]
@@ -102,6 +103,7 @@ class Loss:
         self.ulp_bound = ulp_bound
         self.peers = peers
         self._scalar = scalar
+        _engine.source_digest(scalar)  # now, while the file is the one that was imported
         self._nanoseconds = nanoseconds
         self._pred_name, self._target_name = arguments
         self._textbook: Callable[..., tuple[Array, Array]] = _missing_textbook
@@ -202,6 +204,29 @@ class Loss:
 
     # The hooks of the families.
 
+    def _scalar_options(self, values: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        """Return the options as the kernel takes them: numbers of its type, None for neutral ones.
+
+        Neutral options are all None or none of them is (but for those that shape the formula):
+        two kernels to compile instead of one for each combination. Arrays travel separately.
+        """
+
+        def is_default(name: str) -> bool:
+            return np.ndim(values[name]) == 0 and values[name] == self.options[name].default
+
+        weighing = [k for k, x in self.options.items() if x.neutral and not x.shapes_formula]
+        plain = all(is_default(name) for name in weighing)
+        return tuple(
+            None if option.neutral and (is_default(name) if option.shapes_formula else plain)
+            else dtype.type(values[name])
+            for name, option in self.options.items()
+            if name not in self.handled_options and np.ndim(values[name]) == 0
+        )  # fmt: skip
+
+    def _default_options(self) -> dict[np.dtype[Any], tuple[Any, ...]]:
+        values = {name: option.default for name, option in self.options.items()}
+        return {dtype: self._scalar_options(values, dtype) for dtype in check.FLOATS}
+
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
         raise NotImplementedError
 
@@ -260,7 +285,7 @@ class Loss:
                 name, "loss_out", losses, {k: read.get(k) for k in ("grad_out", "hess_out")}
             )
         if pred.size == 0:
-            return (losses if reduction == "none" else 0.0), grad, hess
+            return self._results(given, 0.0, losses, grad, hess)
 
         flat_grad, flat_hess, flat_losses = (flat_out(out, order) for out in (grad, hess, losses))
         in_place = in_place and grad is not None and np.may_share_memory(flat_grad, grad)
@@ -286,9 +311,21 @@ class Loss:
         write_back(losses, flat_losses, order, False)
         write_back(grad, flat_grad, order, accumulate)
         write_back(hess, flat_hess, order, False)
-        return (losses if reduction == "none" else value), grad, hess
+        return self._results(given, value, losses, grad, hess)
 
-    def _divisor(self, given: dict[str, Any], reduction: str, batch: Batch) -> float:
+    @staticmethod
+    def _results(
+        given: dict[str, Any], value: float, *arrays: Array | None
+    ) -> tuple[Any, Any, Any]:
+        """Return value or losses, gradient and Hessian: the caller's own objects where given."""
+        names = ("loss_out", "grad_out", "hess_out")
+        losses, grad, hess = (
+            array if given.get(name) is None else given[name]
+            for name, array in zip(names, arrays, strict=True)
+        )
+        return (value if losses is None else losses), grad, hess
+
+    def _divisor(self, given: dict[str, Any], reduction: str, batch: Any) -> float:
         """Return what the sum is divided by; NaN asks the kernel for the total weight."""
         normalizer = given.get("normalizer")
         if normalizer is None:
@@ -345,14 +382,17 @@ class Loss:
         options |= {k: v for k, v in keywords.items() if k not in REFERENCE}
         value, gradient, weight, mass = self._reference(pred, target, options, keywords)
         reduction = check.reduction(keywords.get("reduction", "mean"), self.name)
+        normalizer = keywords.get("normalizer")
+        if normalizer is not None and reduction != "mean":
+            self._divisor(keywords, reduction, None)
         if reduction == "none":
             return value, gradient
         divisor: Any = 1.0
         if reduction == "batchmean":
             divisor = value.shape[0] if value.ndim else 1
         elif reduction == "mean":
-            divisor = keywords.get("normalizer")
-            divisor = np.sum(weight * mass) if divisor is None else divisor
+            share = weight * mass
+            divisor = np.sum(share[np.isfinite(share)]) if normalizer is None else normalizer
         if divisor == 0:
             return 0.0, np.zeros_like(gradient)
         loss = np.sum(value) / divisor

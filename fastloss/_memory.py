@@ -42,4 +42,7 @@ def write_back(array: Array | None, vector: Array | None, order: Any, accumulate
     if array is None or vector is None or np.may_share_memory(array, vector):
         return
     result = vector.reshape(array.shape, order=order)
-    array[...] = array + result if accumulate else result
+    if accumulate:
+        np.add(array, result, out=array)
+    else:
+        array[...] = result

@@ -4,7 +4,7 @@ On a batch of 32 rows the full checks would cost ten times what the loss does. E
 makes the quick path of one loss, a function of (pred, target, grad or None) that returns the mean
 loss, or None where the call is not that plain: the full checks then decide, errors included. Large
 batches are checked here; for small ones Numba's dispatch, which has to look at the types of its
-arguments anyway, is the check: an entry is compiled for plain arrays only and refuses all others.
+arguments anyway, is the check: an entry is compiled for one set of plain arrays and refuses others.
 """
 
 import math
@@ -18,14 +18,13 @@ from fastloss import _engine
 from fastloss._drivers.common import TILE_CLASSES
 from fastloss._validate import FLOATS, Array
 
+Options = dict[np.dtype[Any], tuple[Any, ...]]
 Quick = Callable[[Array, Array, Array | None], float | None]
 
 LABELS = frozenset(np.dtype(code) for code in "bBhHiIlLqQ")
 
 
-def elementwise(
-    scalar: FunctionType, nanoseconds: float, options: dict[Any, tuple[Any, ...]]
-) -> Quick:
+def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Quick:
     """Return the quick path of an elementwise loss; `options` are its defaults for each dtype."""
     small = _engine.PARALLEL_NANOSECONDS / nanoseconds
     entries: dict[Any, Any] = {}
@@ -38,15 +37,18 @@ def elementwise(
             return None
         if pred.size < small:
             dtype = pred.dtype
-            try:
-                value, status = entries[dtype](pred, target, grad, options[dtype])
-            except (KeyError, TypeError):  # no entry yet, or none for these types
+            key = dtype, pred.ndim, grad is None
+            entry = entries.get(key)
+            if entry is None:
                 if not admits(pred, target, grad):
                     return None
-                entry = _engine.elementwise_entry(scalar)
-                _engine.admit(entry, pred, target, grad, options[dtype])
-                entries[dtype] = entry
+                entry = entries[key] = _engine.compiled_entry(
+                    _engine.elementwise_entry, (scalar,), pred, target, grad, options[dtype]
+                )
+            try:
                 value, status = entry(pred, target, grad, options[dtype])
+            except TypeError:  # a target or gradient of another type
+                return None
         elif admits(pred, target, grad):
             value, status = _engine.run(
                 _engine.elementwise_kernel,
@@ -62,10 +64,10 @@ def elementwise(
     return quick
 
 
-def softmax(scalar: FunctionType, nanoseconds: float) -> Quick:
+def softmax(scalar: FunctionType, nanoseconds: float, options: Options) -> Quick:
     """Return the quick path of a softmax loss: 2-D logits, labels or dense targets."""
     small = _engine.PARALLEL_NANOSECONDS / nanoseconds
-    entries: dict[tuple[bool, int], Any] = {}
+    entries: dict[Any, Any] = {}
 
     def admits(pred: Array, target: Array, grad: Array | None) -> bool:
         if target.shape == pred.shape:
@@ -78,15 +80,19 @@ def softmax(scalar: FunctionType, nanoseconds: float) -> Quick:
             return None
         tiled = shape[1] <= TILE_CLASSES
         if pred.size < small:
-            try:
-                value, status = entries[tiled, target.ndim](pred, target, grad, ())
-            except (KeyError, TypeError):  # no entry yet, or none for these types
+            key = pred.dtype, target.dtype, target.ndim, tiled, grad is None
+            entry = entries.get(key)
+            if entry is None:
                 if not admits(pred, target, grad):
                     return None
-                entry = _engine.softmax_entry(scalar, tiled, target.ndim == 2)
-                _engine.admit(entry, pred, target, grad, ())
-                entries[tiled, target.ndim] = entry
-                value, status = entry(pred, target, grad, ())
+                variant = scalar, tiled, target.ndim == 2
+                entry = entries[key] = _engine.compiled_entry(
+                    _engine.softmax_entry, variant, pred, target, grad, options[pred.dtype]
+                )
+            try:
+                value, status = entry(pred, target, grad, options[pred.dtype])
+            except TypeError:  # a gradient of another type
+                return None
         elif admits(pred, target, grad):
             soft = target.ndim == 2
             value, status = _engine.run(
@@ -94,7 +100,7 @@ def softmax(scalar: FunctionType, nanoseconds: float) -> Quick:
                 (scalar, soft, tiled),
                 (pred.ravel(), None if soft else target, target.ravel() if soft else None,
                  None if grad is None else grad.ravel(), None, None, None, None, None, None, None,
-                 None, (), -100, shape[0], shape[1], 1, math.nan, 1.0),
+                 None, options[pred.dtype], -100, shape[0], shape[1], 1, math.nan, 1.0),
                 nanoseconds * pred.size,
             )  # fmt: skip
         else:

@@ -186,7 +186,15 @@ def weights(value: Any, loss: str, argument: str, shapes: tuple[tuple[int, ...],
     if array.shape not in shapes:
         expected = "shape " + " or ".join(str(shape) for shape in dict.fromkeys(shapes))
         fail(ValueError, loss, argument, describe(array), expected)
-    return array.astype(dtype, copy=False)
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore", under="ignore"):
+        converted = array.astype(dtype)
+    if array.dtype.kind == "f" and not np.array_equal(
+        (array == 0) | np.isinf(array), (converted == 0) | np.isinf(converted)
+    ):
+        fail(ValueError, loss, argument, describe(array), f"numbers in the range of {dtype}")
+    return converted
 
 
 def number(
@@ -197,7 +205,10 @@ def number(
         value = value[()]
     if not isinstance(value, (Real, np.floating)) or isinstance(value, (bool, np.bool_)):
         fail(TypeError, loss, argument, describe(value), domain)
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
     if not math.isfinite(result) or not holds(result):
         fail(ValueError, loss, argument, str(value), domain)
     return result
@@ -233,18 +244,27 @@ def output(
     value: Any, loss: str, argument: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
     """Return an out buffer that can be written: exact shape and dtype."""
-    if not isinstance(value, np.ndarray):
-        fail(TypeError, loss, argument, describe(value), "a numpy.ndarray")
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
+        fail(TypeError, loss, argument, describe(value), "a numpy.ndarray without a mask")
+    value = value.view(np.ndarray)
     if value.dtype != dtype or not value.dtype.isnative:
         fail(TypeError, loss, argument, describe(value), f"{dtype} in native byte order")
     if value.shape != shape:
         fail(ValueError, loss, argument, describe(value), f"shape {shape}")
     if not value.flags.writeable:
         fail(ValueError, loss, argument, "read-only", "an array that can be written")
-    if value.size > 1 and any(
-        step == 0 and length > 1 for step, length in zip(value.strides, shape, strict=True)
-    ):
-        fail(ValueError, loss, argument, "a broadcast view", "memory of its own for each entry")
+    reach = value.itemsize  # of the entries along the dimensions of smaller steps
+    for step, length in sorted((abs(s), n) for s, n in zip(value.strides, shape, strict=True)):
+        if length > 1 and step < reach and value.size:
+            expected = "memory of its own for each entry"
+            fail(
+                ValueError,
+                loss,
+                argument,
+                "a broadcast view, or one that overlaps itself",
+                expected,
+            )
+        reach += step * (length - 1)
     return value
 
 

@@ -103,3 +103,39 @@ def test_no_place_for_a_cache(run, copy):
     report = run(**places)
     assert not report["on disk"]
     assert (report["value"], report["grad"]) == (21.0, [2.0, 4.0, 8.0])
+
+
+LATE_EDIT = textwrap.dedent(
+    """
+    import pathlib, sys
+    import numpy as np
+    import fastloss as fl
+    loss = fl.mse
+    path = pathlib.Path(fl.__file__).parent / "losses" / "mse.py"
+    if sys.argv[1:] == ["edit"]:
+        text = path.read_text()
+        path.write_text(text.replace("residual * residual,", "T(10) * residual * residual,"))
+    print(loss(np.full(3, 2.0), np.zeros(3), reduction="sum"))
+    """
+)
+
+
+def test_what_was_imported_before_an_edit_is_not_cached_as_the_edit(
+    copy, child_environment, tmp_path
+):
+    """A long-lived process keeps its code; the processes after the edit get the new one."""
+
+    def run(*arguments):
+        caches = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(copy.parent)}
+        return subprocess.run(
+            [sys.executable, "-c", LATE_EDIT, *arguments],
+            env={**child_environment, **caches},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        ).stdout.strip()
+
+    assert run("edit") == "12.0"
+    assert run() == "120.0"

@@ -10,6 +10,8 @@ import pytest
 from conftest import LOSSES, every_loss, every_softmax, weight_shape
 from numpy.exceptions import AxisError
 
+import fastloss as fl
+
 ROWS, CLASSES = 6, 33
 SENTINEL = 12345.0
 NUMBERS = (-1e3, -1.0, -1e-9, 0.0, 0.5, 1.0, 1.0 + 1e-9, 2.0, 1e3)
@@ -355,3 +357,26 @@ def test_labels_of_every_integer_type(loss, kind):
     if limits.max < 2**63:
         left = np.delete(pred, 2, 0), np.delete(labels, 2)
         assert loss(pred, typed, ignore_index=int(limits.max)) == loss(*left)
+
+
+def test_a_masked_buffer_is_refused_and_a_matrix_is_filled(rng):
+    pred, target = np.ones((4, 3)), np.zeros((4, 3))
+    masked = np.ma.array(np.zeros((4, 3)), mask=True)
+    with pytest.raises(TypeError, match=r"mse: grad_out is .*; expected a numpy.ndarray without"):
+        fl.mse.value_and_grad(pred, target, grad_out=masked)
+    buffer = np.zeros((4, 3)).view(np.matrix)
+    assert fl.mse.value_and_grad(pred, target, grad_out=buffer)[1] is buffer
+    np.testing.assert_array_equal(np.asarray(buffer), fl.mse.grad(pred, target))
+
+
+def test_a_buffer_that_overlaps_itself_is_refused():
+    memory = np.zeros(5, "f4")
+    buffer = np.lib.stride_tricks.as_strided(memory, (3, 3), (4, 4))
+    with pytest.raises(ValueError, match=r"mse: grad_out is .*overlaps itself"):
+        fl.mse.value_and_grad(np.ones((3, 3), "f4"), np.zeros((3, 3), "f4"), grad_out=buffer)
+
+
+def test_weights_out_of_the_range_of_pred_are_refused():
+    for weight in (1e39, 1e-50):
+        with pytest.raises(ValueError, match=r"mse: sample_weight .* range of float32"):
+            fl.mse(np.ones(2, "f4"), np.zeros(2, "f4"), sample_weight=np.array([1.0, weight]))

@@ -22,6 +22,7 @@ from conftest import (
     wide,
 )
 
+import fastloss as fl
 from fastloss._jit import MATHEMATICS
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
@@ -422,3 +423,18 @@ def test_the_registry_is_whole():
     """Every loss of the package is a loss here, in one of the two families."""
     assert {loss.family for loss in LOSSES} == {"elementwise", "softmax"}
     assert len({loss.name for loss in LOSSES}) == len(LOSSES)
+
+
+def test_poison_in_a_dense_target_or_weight_stays_in_its_row(rng):
+    """The total weight leaves out what is not finite: it would spoil every other row."""
+    loss = fl.softmax_cross_entropy
+    logits, labels = loss.sample(rng, "float32", (5, 40))
+    target = np.eye(40, dtype="f4")[labels]
+    target[2, 7] = np.nan
+    value, grad = loss.value_and_grad(logits, target)
+    assert np.isnan(value)
+    others = np.arange(5) != 2
+    assert np.isnan(grad[2]).all()
+    assert np.isfinite(grad[others]).all()
+    clean = loss.grad(logits[others], target[others])
+    np.testing.assert_array_equal(grad[others], clean)

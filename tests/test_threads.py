@@ -1,6 +1,7 @@
 """Threads: the same bits for any number, safe from many at once, in every layer, after a fork."""
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -178,3 +179,38 @@ def test_every_layer_with_many_threads_and_a_forked_child(layer, child_environme
         "forked child": 0,
         "parent afterwards": 0,
     }
+
+
+COMPILING_SCRIPT = textwrap.dedent(
+    """
+    import os, threading, time, warnings
+    import numpy as np
+    import fastloss as fl
+
+    warnings.simplefilter("ignore")
+    logits, labels = np.zeros((4, 40), "f4"), np.zeros(4, int)
+    fl.softmax_cross_entropy
+    thread = threading.Thread(target=fl.softmax_cross_entropy, args=(logits, labels))
+    thread.start()
+    time.sleep(0.2)  # long enough to be compiling, too short to be done
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if fl.mse(np.ones(3), np.zeros(3)) == 1 else 1)
+    status = os.waitpid(child, 0)[1]
+    thread.join()
+    raise SystemExit(status)
+    """
+)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_while_another_thread_compiles(child_environment, tmp_path):
+    """The child has no such thread: the locks that it held must not be held in the child."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILING_SCRIPT],
+        env={**child_environment, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=TIME_LIMIT,
+    )
+    assert done.returncode == 0, done.stderr

@@ -135,7 +135,8 @@ def total_weight(weight, size):
     values = weight[0]
     total = 0.0
     for i in range(values.size):
-        total += np.float64(values[i])
+        value = np.float64(values[i])
+        total += value if np.isfinite(value) else 0.0
     return total * (np.float64(size) / np.float64(values.size))
 
 

@@ -36,7 +36,8 @@ TABLE = 2 * MAX_BLOCKS
 def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inner, start, stop):
     """Return the total weight of rows start to stop and the first row with a label outside.
 
-    That row is -1 if there is none. The weight is the mean's: sample weight times target mass.
+    That row is -1 if there is none. The weight is the mean's: sample weight times target mass. A
+    row whose own is NaN or inf keeps that to itself, as its loss will show it.
     """
     own_function()
     mass = 0.0
@@ -48,7 +49,8 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
         for i in range(here.size):
             label = class_of_label(here[i], ignore_index, classes)
             strangers += 1 if label == OUTSIDE else 0
-            mass += weight_of_row(weights, class_weight, label, i) if label >= 0 else 0.0
+            weight = weight_of_row(weights, class_weight, label, i) if label >= 0 else 0.0
+            mass += weight if np.isfinite(weight) else 0.0
         if strangers:
             for i in range(here.size):
                 if outside < 0 and class_of_label(here[i], ignore_index, classes) == OUTSIDE:
@@ -64,7 +66,8 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
                     if class_weight is not None:
                         a *= np.float64(class_weight[np.uintp(c)])
                     row_mass += a
-                mass += weight * row_mass
+                row_mass *= weight
+                mass += row_mass if np.isfinite(row_mass) else 0.0
     return mass, outside
 
 
