@@ -63,6 +63,18 @@ def _clone(template: Function, name: str, bindings: dict[str, Any]) -> FunctionT
     return FunctionType(code, {**template.__globals__, **bindings}, code.co_name)
 
 
+def _compiled_scalar(scalar: FunctionType, name: str) -> Function:
+    """Return the dispatcher of a loss's own function.
+
+    It passes for a function of this module: Numba imports a function's module when it loads a
+    kernel from the cache, and the user's own may not be one that can be imported.
+    """
+    clone = _clone(scalar, f"{name}.scalar", {})
+    clone.__module__ = __name__
+    compiled: Function = numba.njit(**MATHEMATICS)(clone)
+    return compiled
+
+
 def _compiled_driver(
     driver: Function, bindings: dict[str, Any], name: str, parallel: bool
 ) -> Function:
@@ -80,7 +92,7 @@ def elementwise_kernel(scalar: FunctionType, plain: bool, parallel: bool) -> Fun
     """Return the driver that applies an elementwise loss's `scalar`."""
     with _compiling:
         name = f"{scalar.__name__}.{'plain' if plain else 'weighted'}.{source_digest(scalar)}"
-        point = numba.njit(**MATHEMATICS)(scalar)
+        point = _compiled_scalar(scalar, name)
         template = elementwise.plain_block if plain else elementwise.weighted_block
         block = _clone(template, f"{name}.block", {"point": point})
         bindings = {"block": numba.njit(**LOOPS)(block)}
@@ -94,7 +106,7 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
     with _compiling:
         kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
         name = f"{scalar.__name__}.{kind}.{source_digest(scalar)}"
-        bindings: dict[str, Any] = {"link": numba.njit(**MATHEMATICS)(scalar)}
+        bindings = {"link": _compiled_scalar(scalar, name)}
         block = rows.soft_rows if soft else rows.hard_rows
         if tiled:
             tile = _clone(tiles.soft_tile if soft else tiles.hard_tile, f"{name}.tile", bindings)

@@ -367,7 +367,7 @@ class Loss:
         buffer = given.get(argument)
         if buffer is None:
             return np.empty(shape, dtype, order)
-        check.output(buffer, self.name, argument, shape, dtype)
+        buffer = check.output(buffer, self.name, argument, shape, dtype)
         check.disjoint(self.name, argument, buffer, others)
         return buffer
 

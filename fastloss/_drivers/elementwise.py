@@ -136,7 +136,7 @@ def total_weight(weight, size):
     total = 0.0
     for i in range(values.size):
         value = np.float64(values[i])
-        total += value if np.isfinite(value) else 0.0
+        total += value if abs(value) < np.inf else 0.0
     return total * (np.float64(size) / np.float64(values.size))
 
 

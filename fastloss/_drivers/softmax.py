@@ -37,7 +37,8 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
     """Return the total weight of rows start to stop and the first row with a label outside.
 
     That row is -1 if there is none. The weight is the mean's: sample weight times target mass. A
-    row whose own is NaN or inf keeps that to itself, as its loss will show it.
+    row whose own is NaN or inf keeps that to itself, as its loss will show it. (np.isfinite would
+    not see it: Numba writes it as a difference, which LLVM folds to 0 under `reassoc`.)
     """
     own_function()
     mass = 0.0
@@ -50,7 +51,7 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
             label = class_of_label(here[i], ignore_index, classes)
             strangers += 1 if label == OUTSIDE else 0
             weight = weight_of_row(weights, class_weight, label, i) if label >= 0 else 0.0
-            mass += weight if np.isfinite(weight) else 0.0
+            mass += weight if abs(weight) < np.inf else 0.0
         if strangers:
             for i in range(here.size):
                 if outside < 0 and class_of_label(here[i], ignore_index, classes) == OUTSIDE:
@@ -67,7 +68,7 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
                         a *= np.float64(class_weight[np.uintp(c)])
                     row_mass += a
                 row_mass *= weight
-                mass += row_mass if np.isfinite(row_mass) else 0.0
+                mass += row_mass if abs(row_mass) < np.inf else 0.0
     return mass, outside
 
 
