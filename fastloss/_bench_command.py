@@ -69,6 +69,7 @@ def bench(options: argparse.Namespace) -> int:
     if "readme" in given:
         readme = options.readme.read_text(encoding="utf-8")
         readme = reports.insert(readme, "losses", reports.losses_part())
+        readme = reports.insert(readme, "headline", reports.headline_part(report))
         readme = reports.insert(readme, "bench", reports.bench_part(report))
         options.readme.write_text(readme, encoding="utf-8")
     return 0

@@ -15,6 +15,12 @@ from fastloss._peers import LIBRARIES, PEERS, Peers
 
 ABSENT = "–"
 
+HEADLINE = ("float32 32×10", "float32 8192×1000", "float32 1000000")
+"""The cases that the README's first screen shows, of every loss that has them."""
+
+
+HEADLINE_COLUMNS = (OURS, *LIBRARIES, "× best peer")
+
 
 class Unmarked(ValueError):
     """A README lacks the lines between which a generated part belongs."""
@@ -129,6 +135,18 @@ def bench_part(report: Report) -> str:
     return "\n\n".join(parts)
 
 
+def headline_part(report: Report) -> str:
+    """Return the short table of the README's first screen."""
+    lines = _table_head(["loss and gradient", *HEADLINE_COLUMNS])
+    for row in report.rows:
+        if row.case.label in HEADLINE:
+            texts = cells(row)
+            columns = dict(zip(headings(row.case.loss), texts, strict=True))
+            name = f"{row.case.loss}, {row.case.label}"
+            lines.append(_line([name, *(columns[column] for column in HEADLINE_COLUMNS)]))
+    return "\n".join(lines)
+
+
 def losses_part() -> str:
     """Return the README's table of losses."""
     lines = [
@@ -193,12 +211,16 @@ def stale(readme: str, settings: Settings) -> list[str]:
         if part_of(readme, "losses") != losses_part():
             faults.append("the table of losses differs from the present losses")
         found = _tables(part_of(readme, "bench"))
+        headline = [line.split(" | ")[0] for line in part_of(readme, "headline").splitlines()[2:]]
     except Unmarked as fault:
         return [str(fault)]
     wanted = {
         loss: (headings(loss), [case.label for case in group])
         for loss, group in groupby(settings.cases(), key=lambda case: case.loss)
     }
+    shown = [f"| {case.loss}, {case.label}" for case in settings.cases() if case.label in HEADLINE]
+    if headline != shown:
+        faults.append(f"the first table has the rows {headline}; they should be {shown}")
     for loss in wanted.keys() - found.keys():
         faults.append(f"the benchmarks have no table of {loss}")
     for loss in found.keys() - wanted.keys():

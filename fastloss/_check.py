@@ -1,4 +1,4 @@
-"""The comparison behind ``fastloss check``: every kernel against its own textbook formula.
+"""The comparison behind ``fastloss check``: every loss against its own textbook formula.
 
 The truth is the loss's `reference` in the widest floating type of the machine. The error allowed at
 a number is the sum of

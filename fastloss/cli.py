@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     info = command("info", _info, "Show versions, CPU, threads and the cache directory.")
     info.add_argument("--json", action="store_true", help="print JSON")
 
-    check = command("check", _check, "Compare every kernel with its reference on this machine.")
+    check = command("check", _check, "Compare every loss with its reference on this machine.")
     check.add_argument("--loss", metavar="NAME", help="check this loss only")
 
     bench = command(

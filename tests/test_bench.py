@@ -16,6 +16,8 @@ from fastloss.cli import main
 ROOT = Path(__file__).parents[1]
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EMPTY = """above
+<!-- headline:begin -->
+<!-- headline:end -->
 <!-- losses:begin -->
 <!-- losses:end -->
 <!-- bench:begin -->
