@@ -80,7 +80,7 @@ def softmax(scalar: FunctionType, nanoseconds: float, options: Options) -> Quick
             return None
         tiled = shape[1] <= TILE_CLASSES
         if pred.size < small:
-            key = pred.dtype, target.dtype, target.ndim, tiled, grad is None
+            key = pred.dtype.num, target.dtype.num, target.ndim, tiled, grad is None
             entry = entries.get(key)
             if entry is None:
                 if not admits(pred, target, grad):
@@ -91,7 +91,7 @@ def softmax(scalar: FunctionType, nanoseconds: float, options: Options) -> Quick
                 )
             try:
                 value, status = entry(pred, target, grad, options[pred.dtype])
-            except TypeError:  # a gradient of another type
+            except (KeyError, TypeError):  # bytes swapped, or a gradient of another type
                 return None
         elif admits(pred, target, grad):
             soft = target.ndim == 2

@@ -53,13 +53,12 @@ def hard_rows(
             size = min(PIECE, classes - first)
             piece = part_of(x, first, size)
             powers = store_for_powers(g, accumulate, scratch, first, size)
-            for c in range(size):
-                powers[c] = exp_nonpositive(piece[c] - top)
-            if np.uint64(label - first) < np.uint64(size):
-                powers[np.uintp(label - first)] = T(0)
+            here = np.int32(label - first)  # 32 bits, as many to a vector as there are powers
             part = T(0)
             for c in range(size):
-                part += powers[c]
+                e = exp_nonpositive(piece[c] - top)
+                powers[c] = e
+                part += T(0) if np.int32(c) == here else e
             rest += np.float64(part)
         total = rest + own
         loss, slope, excess = link(rest, own, np.float64(gap), 1.0, *options)

@@ -273,11 +273,11 @@ def transpose_in(rows, start, count, classes, out):
 
 @inlined
 def transpose_out(tile_values, start, count, classes, rows, accumulate):
-    """Write (or add) the rows of a tile back, one after the other."""
-    for i in range(count):
-        row = part_of(rows, start + i * classes, classes)
-        for c in range(classes):
-            put(row, c, tile_values[np.uintp(c * LANES + i)], accumulate)
+    """Write (or add) the rows of a tile back to where they came from."""
+    for c in range(classes):
+        column = part_of(tile_values, c * LANES, count)
+        for i in range(count):
+            put(rows, np.uintp(start + i * classes + c), column[i], accumulate)
 
 
 def tiles(
