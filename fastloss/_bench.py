@@ -143,7 +143,7 @@ class Row:
     @property
     def price(self) -> float:
         """The time as a multiple of the limit's."""
-        return self.seconds(OURS) / self.limits["limit"].median
+        return self.seconds(OURS) / self.limits["limit"].minimum
 
     def seconds(self, name: str) -> float:
         """Return the median time of a candidate."""

@@ -60,7 +60,7 @@ def _draw_lines(axes: Any, rows: list[Row]) -> None:
         axes.plot(sizes, nanoseconds, clip_on=False, **style)
 
     case = rows[0].case
-    limit = [row.limits["limit"].median for row in rows]
+    limit = [row.limits["limit"].minimum for row in rows]
     name = rows[0].limit_names["limit"].partition("(")[0]
     line(limit, color="0.45", linestyle=(0, (4, 3)), linewidth=1.4, label=f"{name} alone")
     for peer in (*_peers(rows), OURS):  # ours last, on top

@@ -41,8 +41,8 @@ def cells(row: Row, line_break: str = "<br>") -> list[str]:
     return [
         row.case.label,
         *(times.get(name, ABSENT) for name in (OURS, *LIBRARIES)),
-        duration(row.limits["limit"].median),
-        duration(row.limits["copy"].median),
+        duration(row.limits["limit"].minimum),
+        duration(row.limits["copy"].minimum),
         f"{row.speedup:.2g}" if row.speedup < 10 else f"{row.speedup:.0f}",
         f"{row.price:.2g}" if row.price < 10 else f"{row.price:.0f}",
     ]
@@ -110,8 +110,8 @@ def conditions(report: Report) -> str:
         "gradient entries of the first rows, in units in the last place (ulp), against longdouble. "
         "In the classifications the first row is a confident one, with the probability of its "
         f"label 1 - 2e-9. {peers}. "
-        f"One exp, or one add, is {' or '.join(limits)}: the least that any of them has to do; "
-        f"copy is {names['copy']}, on one thread. "
+        f"One exp, or one add, is {' or '.join(limits)}, and copy is {names['copy']} on one "
+        "thread: yardsticks, of which the fastest run counts. "
         f"× best peer: the best peer's time divided by fastloss's.{missing}"
     )
 
