@@ -21,6 +21,7 @@ from fastloss._loss import Loss
 
 # What to try, by the name of the option: a new loss with a known option needs no line here.
 EXAMPLES: dict[str, tuple[Any, ...]] = {
+    "axis": (0,),
     "class_weight": ("per class",),
     "eps": (1e-6,),
     "ignore_index": (1,),
@@ -83,6 +84,8 @@ def check(loss: Loss) -> Iterator[Result]:
 def _option_sets(loss: Loss) -> Iterator[dict[str, Any]]:
     """Yield the defaults, and then each known option by itself."""
     yield {}
+    if loss.family == "softmax":
+        yield {"target": "dense"}
     for name in loss.options | loss.family_keywords:
         for value in EXAMPLES.get(name, ()):
             yield {name: value}
@@ -101,10 +104,15 @@ def _measure(
         name: rng.uniform(0.5, 2, shape[-1]).astype(dtype) if value == "per class" else value
         for name, value in options.items()
     }
+    if options.pop("target", None) == "dense":
+        target = rng.dirichlet(np.ones(shape[-1]), shape[0]).astype(dtype)
+    axis = options.get("axis", -1)
+    if axis == 0:
+        pred = np.ascontiguousarray(pred.T)
     value, gradient = loss.value_and_grad(pred, target, **options)
     true_value, true_gradient = loss.reference(_widened(pred), _widened(target), **options)
 
-    moved_value, moved_gradient = 0.0, np.zeros(shape, np.longdouble)
+    moved_value, moved_gradient = 0.0, np.zeros(pred.shape, np.longdouble)
     for _ in range(MOVES):
         near_value, near_gradient = loss.reference(
             _moved(pred, dtype, rng),
@@ -116,7 +124,7 @@ def _measure(
 
     bound = np.longdouble(loss.ulp_bound)
     if loss.family == "softmax":
-        bound = bound + 2 * np.ptp(_widened(pred), axis=-1, keepdims=True)
+        bound = bound + 2 * np.ptp(_widened(pred), axis=axis, keepdims=True)
     loss_error, loss_share = _compare(value, true_value, moved_value, np.max(bound), dtype)
     gradient_error, gradient_share = _compare(gradient, true_gradient, moved_gradient, bound, dtype)
     return loss_error, gradient_error, float(np.maximum(loss_share, gradient_share))

@@ -36,18 +36,18 @@ def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Q
         if not (pred.flags.carray and target.flags.carray):
             return None
         if pred.size < small:
-            dtype = pred.dtype
-            key = dtype, pred.ndim, grad is None
-            entry = entries.get(key)
-            if entry is None:
+            key = pred.dtype.num, pred.ndim, grad is None
+            if key not in entries:
                 if not admits(pred, target, grad):
                     return None
-                entry = entries[key] = _engine.compiled_entry(
-                    _engine.elementwise_entry, (scalar,), pred, target, grad, options[dtype]
-                )
+                own = options[pred.dtype]
+                arguments = pred, target, grad, own
+                entry = _engine.compiled_entry(_engine.elementwise_entry, (scalar,), *arguments)
+                entries[key] = entry, own
+            entry, own = entries[key]
             try:
-                value, status = entry(pred, target, grad, options[dtype])
-            except TypeError:  # a target or gradient of another type
+                value, status = entry(pred, target, grad, own)
+            except TypeError:  # bytes swapped, or a target or gradient of another type
                 return None
         elif admits(pred, target, grad):
             value, status = _engine.run(
@@ -81,17 +81,17 @@ def softmax(scalar: FunctionType, nanoseconds: float, options: Options) -> Quick
         tiled = shape[1] <= TILE_CLASSES
         if pred.size < small:
             key = pred.dtype.num, target.dtype.num, target.ndim, tiled, grad is None
-            entry = entries.get(key)
-            if entry is None:
+            if key not in entries:
                 if not admits(pred, target, grad):
                     return None
-                variant = scalar, tiled, target.ndim == 2
-                entry = entries[key] = _engine.compiled_entry(
-                    _engine.softmax_entry, variant, pred, target, grad, options[pred.dtype]
-                )
+                own = options[pred.dtype]
+                variant, arguments = (scalar, tiled, target.ndim == 2), (pred, target, grad, own)
+                entry = _engine.compiled_entry(_engine.softmax_entry, variant, *arguments)
+                entries[key] = entry, own
+            entry, own = entries[key]
             try:
-                value, status = entry(pred, target, grad, options[pred.dtype])
-            except (KeyError, TypeError):  # bytes swapped, or a gradient of another type
+                value, status = entry(pred, target, grad, own)
+            except TypeError:  # bytes swapped, or a gradient of another type
                 return None
         elif admits(pred, target, grad):
             soft = target.ndim == 2
