@@ -201,18 +201,17 @@ class SoftmaxLoss(Loss):
             work.divisor,
             work.scale,
         )
-        return _engine.run(
+        value, status = _engine.run(
             _engine.softmax_kernel,
             (self._scalar, soft, tiled),
             arguments,
             self._nanoseconds * batch.pred.size,
             work.num_threads,
         )
-
-    def _fail_outside(self, batch: Batch, row: int) -> None:
-        classes = batch.pred.shape[batch.options["axis"]]
-        ignore = batch.options["ignore_index"]
-        check.outside_label(self.name, self._target_name, batch.target, row, classes, ignore)
+        if status >= 0:  # the first row, in memory, with a label outside
+            ignore = options["ignore_index"]
+            check.outside_label(self.name, self._target_name, batch.target, status, classes, ignore)
+        return value, status
 
     def _reference(
         self, pred: Array, target: Array, options: dict[str, Any], keywords: dict[str, Any]

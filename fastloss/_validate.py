@@ -198,7 +198,11 @@ def weights(value: Any, loss: str, argument: str, shapes: tuple[tuple[int, ...],
 
 
 def number(
-    value: Any, loss: str, argument: str, domain: str, holds: Callable[[float], bool]
+    value: Any,
+    loss: str,
+    argument: str,
+    domain: str,
+    holds: Callable[[float], bool] = math.isfinite,
 ) -> float:
     """Return a finite real number of the domain as a Python float."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
