@@ -196,9 +196,9 @@ def small_call(harness: Harness) -> Iterator[Result]:
 
 def bare_entry(work: Work) -> Candidate:
     """Return the call of the compiled entry that a small call ends in."""
-    arguments = work.pred, work.target, np.empty_like(work.pred), ()
-    variant = work.loss._scalar, True, False  # a tile, with integer labels
-    entry = _engine.compiled_entry(_engine.softmax_entry, variant, *arguments)
+    arguments = work.pred, work.target, np.empty_like(work.pred)
+    limit = work.pred.size + 1
+    entry = _engine.softmax_entry(work.loss._scalar, False, True, (), limit, *arguments)
     return Candidate(lambda: entry(*arguments))
 
 

@@ -117,36 +117,38 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
         return _compiled_driver(softmax.softmax_driver, bindings, name, parallel)
 
 
-def elementwise_entry(scalar: FunctionType) -> Function:
-    """Return a way in for plain small batches of an elementwise loss: few arguments, serial."""
-    bindings = {"driver": elementwise_kernel(scalar, True, False)}
-    return _entry(
-        elementwise.plain_elements, bindings, f"{scalar.__name__}.{source_digest(scalar)}"
-    )
+def elementwise_entry(
+    scalar: FunctionType, options: tuple[Any, ...], limit: int, *arrays: Any
+) -> Function:
+    """Return a way in for plain batches of an elementwise loss, of fewer elements than `limit`."""
+    bindings = {"driver": elementwise_kernel(scalar, True, False), "options": options}
+    name = f"{scalar.__name__}.{source_digest(scalar)}"
+    return _entry(elementwise.plain_elements, {**bindings, "limit": limit}, name, arrays)
 
 
-def softmax_entry(scalar: FunctionType, tiled: bool, soft: bool) -> Function:
-    """Return a way in for plain small batches of a softmax loss: few arguments, serial."""
-    bindings = {"driver": softmax_kernel(scalar, soft, tiled, False)}
+def softmax_entry(
+    scalar: FunctionType, soft: bool, tiled: bool, options: tuple[Any, ...], limit: int,
+    *arrays: Any,
+) -> Function:  # fmt: skip
+    """Return a way in for plain batches of a softmax loss, of fewer elements than `limit`."""
+    bindings = {"driver": softmax_kernel(scalar, soft, tiled, False), "options": options}
     kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
+    name = f"{scalar.__name__}.{kind}.{source_digest(scalar)}"
     template = softmax.plain_dense if soft else softmax.plain_labels
-    return _entry(template, bindings, f"{scalar.__name__}.{kind}.{source_digest(scalar)}")
+    return _entry(template, {**bindings, "limit": limit, "tiled": tiled}, name, arrays)
 
 
-def _entry(template: Function, bindings: dict[str, Any], name: str) -> Function:
-    """Return a new way in, to be compiled for the types that may use it."""
-    return _compiled_driver(template, bindings, f"{name}.entry", False)
-
-
-def compiled_entry(entry_of: Function, variant: tuple[Any, ...], *arguments: Any) -> Function:
-    """Return an entry compiled for the types of these arguments, and closed to all others.
+def _entry(
+    template: Function, bindings: dict[str, Any], name: str, arrays: tuple[Any, ...]
+) -> Function:
+    """Return an entry compiled for the types of these arrays, and closed to all others.
 
     For others it raises a TypeError: Numba's own dispatch, which has to look at the types anyway,
     is the cheapest check there is. An entry is never opened again, so calls need no lock.
     """
     with _compiling:
-        entry: Any = entry_of(*variant)
-        entry.compile(tuple(numba.typeof(argument) for argument in arguments))
+        entry: Any = _compiled_driver(template, bindings, f"{name}.entry", False)
+        entry.compile(tuple(numba.typeof(array) for array in arrays))
         entry.disable_compile()
         return entry
 

@@ -128,13 +128,14 @@ class Loss(ABC):
 
     def _add_methods(self) -> None:
         """Give the instance its derivative calls, each with its real signature."""
+        ndarray = np.ndarray
 
         def value_and_grad(
             pred: Any, target: Any, /, *, grad_out: Any = None, **keywords: Any
         ) -> tuple[Any, Array]:
-            if not keywords and type(pred) is type(target) is np.ndarray:
+            if not keywords and type(pred) is type(target) is ndarray:
                 out = np.empty_like(pred) if grad_out is None else grad_out
-                if type(out) is np.ndarray:
+                if type(out) is ndarray:
                     value = self._quick(pred, target, out)
                     if value is not None:
                         return value, out

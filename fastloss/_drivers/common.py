@@ -99,6 +99,7 @@ def beyond_one_top(rest, tops):
 @njit(**MATHEMATICS)
 def add_to(whole, lost, part, i):
     """Add part[i] to whole[i] and what that rounds off to lost[i] (Knuth's two-sum)."""
+    i = np.uintp(i)  # LLVM takes a signed index for one that may be negative, and gathers
     total = whole[i] + part[i]
     added = total - whole[i]
     lost[i] += (whole[i] - (total - added)) + (part[i] - added)
@@ -108,6 +109,7 @@ def add_to(whole, lost, part, i):
 @njit(**MATHEMATICS)
 def settle(whole, lost, i):
     """Put back into whole[i] what rounding took; an infinite sum, whose loss is NaN, stays."""
+    i = np.uintp(i)
     corrected = whole[i] + lost[i]
     whole[i] = corrected if corrected == corrected else whole[i]
 

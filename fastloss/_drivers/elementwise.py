@@ -17,7 +17,6 @@ from numba import njit, prange
 
 from fastloss._jit import INLINED, LOOPS
 from fastloss._llvm import (
-    NOT_PLAIN,
     OVERLAP,
     either,
     flattened,
@@ -30,9 +29,11 @@ from fastloss._llvm import (
     shape_differs,
 )
 
-point: Any = None  # bound by the engine, like `block` and `driver`
+point: Any = None  # bound by the engine, like the others here
 block: Any = None
 driver: Any = None
+options: Any = None
+limit: Any = None
 
 CHUNK = 1024
 """Elements whose spread operands are laid out in scratch at a time: it stays in the L1 cache."""
@@ -189,11 +190,14 @@ def elementwise_driver(
     return in_order(sums) / divisor, -1
 
 
-def plain_elements(pred, target, grad, options):
-    """Run the driver on plain arrays: the way in for small batches, where calls cost."""
-    if target.shape != pred.shape or not pred.size or shape_differs(grad, pred):
-        return np.nan, NOT_PLAIN
-    return driver(
+def plain_elements(pred, target, grad):
+    """Run the driver on plain arrays, serially: the way in for small batches, where calls cost."""
+    if target.shape != pred.shape or shape_differs(grad, pred):
+        return None
+    if not 0 < pred.size < limit:
+        return None
+    value, status = driver(
         flattened(pred), flattened(target), flattened(grad), None, None, None, None, None,
         options, np.nan, 1.0, None,
     )  # fmt: skip
+    return value if status == -1 else None

@@ -8,7 +8,6 @@ from numba import njit, prange
 from fastloss._drivers.common import LANES, OUTSIDE, TILE_CLASSES, class_of_label, weight_of_row
 from fastloss._jit import LOOPS
 from fastloss._llvm import (
-    NOT_PLAIN,
     OVERLAP,
     flattened,
     in_order,
@@ -19,8 +18,11 @@ from fastloss._llvm import (
     shape_differs,
 )
 
-block: Any = None  # bound by the engine, like `driver`
+block: Any = None  # bound by the engine, like the others here
 driver: Any = None
+options: Any = None
+limit: Any = None
+tiled: Any = None
 
 BLOCK = 16384
 """Elements per block at least, the unit of parallel work and of the ordered sum."""
@@ -120,25 +122,31 @@ def softmax_driver(
     return in_order(sums) / divisor, -1
 
 
-def plain_labels(logits, labels, grad, options):
-    """Run the driver on plain 2-D arrays: the way in for small batches, where calls cost."""
-    if labels.size != logits.shape[0] or not logits.size or shape_differs(grad, logits):
-        return np.nan, NOT_PLAIN
+def plain_labels(logits, labels, grad):
+    """Run the driver on plain 2-D arrays, serially: the way in for small batches."""
     rows, classes = logits.shape
+    if labels.size != rows or shape_differs(grad, logits):
+        return None
+    if not 0 < logits.size < limit or (classes <= TILE_CLASSES) != tiled:
+        return None
     ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
-    return driver(
+    value, status = driver(
         flattened(logits), labels, None, flattened(grad), None, None, None, None, None, None,
         None, None, options, ignore_index, rows, classes, inner, np.nan, 1.0,
     )  # fmt: skip
+    return value if status == -1 else None
 
 
-def plain_dense(logits, dense, grad, options):
-    """Run the driver on plain 2-D arrays with a dense target."""
-    if dense.shape != logits.shape or not logits.size or shape_differs(grad, logits):
-        return np.nan, NOT_PLAIN
+def plain_dense(logits, dense, grad):
+    """Run the driver on plain 2-D arrays with a dense target, serially."""
     rows, classes = logits.shape
-    ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
-    return driver(
+    if dense.shape != logits.shape or shape_differs(grad, logits):
+        return None
+    if not 0 < logits.size < limit or (classes <= TILE_CLASSES) != tiled:
+        return None
+    ignore_index, inner = np.int64(-100), np.int64(1)
+    value, status = driver(
         flattened(logits), None, flattened(dense), flattened(grad), None, None, None, None, None,
         None, None, None, options, ignore_index, rows, classes, inner, np.nan, 1.0,
     )  # fmt: skip
+    return value if status == -1 else None

@@ -30,6 +30,7 @@ from fastloss._llvm import (
     part_of,
     part_of_if,
     scratch_for,
+    transpose_block,
     vector_at,
 )
 from fastloss._math import exp_nonpositive, log, maximum
@@ -263,21 +264,51 @@ def soft_tile(
 
 
 @inlined
+def transpose(values, first, step, height, width, out, out_first, out_step):
+    """Write line i < height of `values` as column i of `out`, entry by entry j < width.
+
+    In squares of 8 or 4; the last ones are moved back into the array and do some entries twice.
+    """
+    if min(height, width) >= 8:
+        for i in range(0, height, 8):
+            for j in range(0, width, 8):
+                y, x = min(i, height - 8), min(j, width - 8)
+                place, out_place = first + y * step + x, out_first + x * out_step + y
+                transpose_block(values, place, step, out, out_place, out_step, 8)
+    elif min(height, width) >= 4:
+        for i in range(0, height, 4):
+            for j in range(0, width, 4):
+                y, x = min(i, height - 4), min(j, width - 4)
+                place, out_place = first + y * step + x, out_first + x * out_step + y
+                transpose_block(values, place, step, out, out_place, out_step, 4)
+    elif height > width:
+        for j in range(width):
+            column = part_of(out, out_first + j * out_step, height)
+            for i in range(height):
+                column[i] = values[np.uintp(first + i * step + j)]
+    else:
+        for i in range(height):
+            line = part_of(values, first + i * step, width)
+            for j in range(width):
+                out[np.uintp(out_first + j * out_step + i)] = line[j]
+
+
+@inlined
 def transpose_in(rows, start, count, classes, out):
     """Lay `count` contiguous rows side by side in the tile `out`."""
-    for c in range(classes):
-        column = part_of(out, c * LANES, count)
-        for i in range(count):
-            column[i] = rows[np.uintp(start + i * classes + c)]
+    transpose(rows, start, classes, count, classes, out, 0, LANES)
 
 
 @inlined
 def transpose_out(tile_values, start, count, classes, rows, accumulate):
     """Write (or add) the rows of a tile back to where they came from."""
-    for c in range(classes):
-        column = part_of(tile_values, c * LANES, count)
-        for i in range(count):
-            put(rows, np.uintp(start + i * classes + c), column[i], accumulate)
+    if accumulate is None:
+        transpose(tile_values, 0, LANES, classes, count, rows, start, classes)
+    else:
+        for c in range(classes):
+            column = part_of(tile_values, c * LANES, count)
+            for i in range(count):
+                rows[np.uintp(start + i * classes + c)] += column[i]
 
 
 def tiles(
