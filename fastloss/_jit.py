@@ -23,6 +23,7 @@ LOOPS: dict[str, Any] = {
     **_INTERNAL,
     "fastmath": {"contract", "nsz", "arcp", "reassoc"},
     "nogil": True,
+    "forceinline": False,
 }
 """For loops: sums may be split over vector lanes."""
 

@@ -24,11 +24,14 @@ options: Any = None
 limit: Any = None
 tiled: Any = None
 
-BLOCK = 16384
+BLOCK = 4096
 """Elements per block at least, the unit of parallel work and of the ordered sum."""
 
 MAX_BLOCKS = 1024
 """Larger batches get larger blocks, so that the partial sums stay within 8 KB."""
+
+SCANNED_SERIALLY = 4096
+"""Labels that are checked sooner than a parallel region is opened."""
 
 TABLE = 2 * MAX_BLOCKS
 """Numbers of the blocks' table: a sum and a row of each."""
@@ -96,11 +99,18 @@ def softmax_driver(
     table = on_stack(np.dtype(np.float64), TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
     if labels is not None or np.isnan(divisor):
-        for b in prange(blocks):
-            sums[b], outside[b] = scan(
-                labels, dense, sample_weight, class_weight, ignore_index, classes, inner,
-                b * step, min(rows, (b + 1) * step),
-            )  # fmt: skip
+        if labels is not None and rows <= SCANNED_SERIALLY:
+            for b in range(blocks):
+                sums[b], outside[b] = scan(
+                    labels, dense, sample_weight, class_weight, ignore_index, classes, inner,
+                    b * step, min(rows, (b + 1) * step),
+                )  # fmt: skip
+        else:
+            for b in prange(blocks):
+                sums[b], outside[b] = scan(
+                    labels, dense, sample_weight, class_weight, ignore_index, classes, inner,
+                    b * step, min(rows, (b + 1) * step),
+                )  # fmt: skip
         for b in range(blocks):
             if outside[b] >= 0:
                 return np.nan, np.int64(outside[b])

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from fastloss._drivers.common import (
@@ -22,6 +22,7 @@ from fastloss._drivers.common import (
     put,
     settle,
 )  # fmt: skip
+from fastloss._jit import LOOPS
 from fastloss._llvm import (
     either,
     item,
@@ -263,12 +264,13 @@ def soft_tile(
                 put(out, i, T(0) if dead else change, accumulate)
 
 
-@inlined
+@njit(**LOOPS)
 def transpose(values, first, step, height, width, out, out_first, out_step):
     """Write line i < height of `values` as column i of `out`, entry by entry j < width.
 
     In squares of 8 or 4; the last ones are moved back into the array and do some entries twice.
     """
+    own_function()
     if min(height, width) >= 8:
         for i in range(0, height, 8):
             for j in range(0, width, 8):
@@ -296,14 +298,15 @@ def transpose(values, first, step, height, width, out, out_first, out_step):
 @inlined
 def transpose_in(rows, start, count, classes, out):
     """Lay `count` contiguous rows side by side in the tile `out`."""
-    transpose(rows, start, classes, count, classes, out, 0, LANES)
+    transpose(rows, start, classes, count, classes, out, np.int64(0), np.int64(LANES))
 
 
 @inlined
 def transpose_out(tile_values, start, count, classes, rows, accumulate):
     """Write (or add) the rows of a tile back to where they came from."""
     if accumulate is None:
-        transpose(tile_values, 0, LANES, classes, count, rows, start, classes)
+        origin, lane_step = np.int64(0), np.int64(LANES)  # typed: literals would compile it again
+        transpose(tile_values, origin, lane_step, classes, count, rows, start, classes)
     else:
         for c in range(classes):
             column = part_of(tile_values, c * LANES, count)
