@@ -11,7 +11,9 @@ from statistics import geometric_mean
 import fastloss as fl
 from fastloss._bench import OURS, Report, Row, Settings
 from fastloss._loss import Loss
-from fastloss._peers import LIBRARIES, PEERS, Peers
+from fastloss._peer_table import PEERS
+from fastloss._peer_table.record import Peers
+from fastloss._peers import LIBRARIES
 
 ABSENT = "–"
 

@@ -19,15 +19,8 @@ from numpy.typing import NDArray
 
 from fastloss._loss import Loss
 
-# What to try, by the name of the option: a new loss with a known option needs no line here.
-EXAMPLES: dict[str, tuple[Any, ...]] = {
-    "axis": (0,),
-    "class_weight": ("per class",),
-    "eps": (1e-6,),
-    "ignore_index": (1,),
-    "label_smoothing": (0.1,),
-    "pos_weight": (2.5,),
-}
+EXAMPLES: dict[str, Any] = {"axis": 0, "class_weight": "per class", "ignore_index": 1}
+"""What to try of the keywords of a family; an option's record names its own example."""
 
 SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "elementwise": ((257,), (33, 7), (300, 400)),
@@ -82,13 +75,14 @@ def check(loss: Loss) -> Iterator[Result]:
 
 
 def _option_sets(loss: Loss) -> Iterator[dict[str, Any]]:
-    """Yield the defaults, and then each known option by itself."""
+    """Yield the defaults, and then each option by itself."""
     yield {}
     if loss.family == "softmax":
         yield {"target": "dense"}
-    for name in loss.options | loss.family_keywords:
-        for value in EXAMPLES.get(name, ()):
-            yield {name: value}
+    for name, option in loss.options.items():
+        yield {name: option.example}
+    for name in loss.family_keywords:
+        yield {name: EXAMPLES[name]}
 
 
 def _measure(

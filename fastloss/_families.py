@@ -16,13 +16,18 @@ from fastloss import _validate as check
 from fastloss._drivers.common import TILE_CLASSES
 from fastloss._loss import Batch, Loss, Work
 from fastloss._memory import flat
-from fastloss._validate import Array, Option
+from fastloss._options import Option
+from fastloss._validate import Array
 
-TARGETS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
+DOMAINS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
     "real": lambda rng, shape: rng.standard_normal(shape),
-    "probability": lambda rng, shape: rng.random(shape),
+    "positive": lambda rng, shape: rng.gamma(2, size=shape) + 0.01,
+    "count": lambda rng, shape: rng.poisson(3, shape),
+    "probability": lambda rng, shape: rng.uniform(0.01, 0.99, shape),
+    "log probability": lambda rng, shape: np.log(rng.uniform(0.01, 0.99, shape)),
+    "sign": lambda rng, shape: rng.choice((-1, 1), shape),
 }
-"""The domains of elementwise targets, and how random ones are drawn."""
+"""The domains of elementwise predictions and targets, and how random ones are drawn."""
 
 
 class ElementwiseLoss(Loss):
@@ -40,9 +45,10 @@ class ElementwiseLoss(Loss):
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
     ) -> tuple[Array, Array]:
-        pred = (3 * rng.standard_normal(shape)).astype(dtype)
-        draw = TARGETS[self._properties["target"]]
-        return pred, np.asarray(draw(rng, shape)).astype(dtype)
+        pred, target = (DOMAINS[self._properties[name]](rng, shape) for name in ("pred", "target"))
+        if self._properties["pred"] == "real":
+            pred = 3 * pred
+        return np.asarray(pred).astype(dtype), np.asarray(target).astype(dtype)
 
     def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
         pred = check.prediction(pred, self.name, self._pred_name)
@@ -61,7 +67,7 @@ class ElementwiseLoss(Loss):
                     got = f"{check.describe(array)} with {number} among them"
                     check.fail(ValueError, self.name, name, got, option.domain)
             return array
-        return check.number(value, self.name, name, option.domain, option.holds)
+        return option.checked(value, self.name, name)
 
     def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
         size = batch.pred.size
@@ -165,8 +171,7 @@ class SoftmaxLoss(Loss):
                 options["class_weight"], name, "class_weight", ((pred.shape[axis],),), pred.dtype
             )
         for key, option in self.options.items():
-            value = given.get(key, option.default)
-            options[key] = check.number(value, name, key, option.domain, option.holds)
+            options[key] = option.checked(given.get(key, option.default), name, key)
         return Batch(pred, target, rows, (rows,), options)
 
     def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
@@ -243,6 +248,7 @@ class SoftmaxLoss(Loss):
 def elementwise(
     *,
     arguments: tuple[str, str] = ("pred", "target"),
+    pred: str = "real",
     target: str = "real",
     options: dict[str, Option] | None = None,
     ulp_bound: float,
@@ -253,13 +259,14 @@ def elementwise(
 
     The function is compiled for float32 and float64; `slope` and `curvature` are the first and
     second derivative with respect to pred. `nanoseconds` is the rough serial time per element, by
-    which the number of threads is chosen; `target` is the domain of targets, a key of TARGETS.
+    which the number of threads is chosen; `pred` and `target` are their domains, keys of DOMAINS.
     """
 
     def decorate(scalar: Any) -> ElementwiseLoss:
         return ElementwiseLoss(
             scalar,
             arguments=arguments,
+            pred=pred,
             target=target,
             options=options or {},
             ulp_bound=ulp_bound,

@@ -18,8 +18,9 @@ from fastloss import _documentation, _engine
 from fastloss import _validate as check
 from fastloss._llvm import OVERLAP
 from fastloss._memory import flat, flat_out, write_back
+from fastloss._options import Option
 from fastloss._quick import Quick
-from fastloss._validate import Array, Option
+from fastloss._validate import Array
 
 VALUE = {
     "sample_weight": None,
@@ -221,7 +222,7 @@ class Loss(ABC):
         plain = all(is_default(name) for name in weighing)
         return tuple(
             None if option.neutral and (is_default(name) if option.shapes_formula else plain)
-            else dtype.type(values[name])
+            else option.for_kernel(values[name], dtype)
             for name, option in self.options.items()
             if name not in self.handled_options and np.ndim(values[name]) == 0
         )  # fmt: skip

@@ -6,7 +6,6 @@ nothing is cast silently.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -18,35 +17,6 @@ Array = NDArray[Any]
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of a loss: its default, its domain in words, and the test of the domain.
-
-    Parameters
-    ----------
-    default : float
-        The value if the caller gives none.
-    domain : str
-        The domain as error messages state it, such as ``"a number in [0, 1]"``.
-    holds : callable
-        Whether a finite number is in the domain.
-    neutral : bool
-        Whether the default switches the option off, so that it is compiled away.
-    shapes_formula : bool
-        Whether any other value selects another formula: such an option is compiled in only where
-        it is given, the others of a loss all together.
-    per_class : bool
-        Whether an array of one number per class (the last axis of pred) is accepted too.
-    """
-
-    default: float
-    domain: str
-    holds: Callable[[float], bool]
-    neutral: bool = False
-    shapes_formula: bool = False
-    per_class: bool = False
 
 
 def fail(error: type[Exception], loss: str, argument: str, got: str, expected: str) -> NoReturn:
@@ -234,14 +204,19 @@ def boolean(value: Any, loss: str, argument: str) -> bool:
     return bool(value)
 
 
+def word(value: Any, loss: str, argument: str, words: tuple[str, ...]) -> str:
+    """Return one of the words."""
+    expected = ", ".join(repr(name) for name in words)
+    if not isinstance(value, str):
+        fail(TypeError, loss, argument, describe(value), expected)
+    if value not in words:
+        fail(ValueError, loss, argument, repr(value), expected)
+    return value
+
+
 def reduction(value: Any, loss: str) -> str:
     """Return the name of a reduction."""
-    expected = ", ".join(repr(name) for name in REDUCTIONS)
-    if not isinstance(value, str):
-        fail(TypeError, loss, "reduction", describe(value), expected)
-    if value not in REDUCTIONS:
-        fail(ValueError, loss, "reduction", repr(value), expected)
-    return value
+    return word(value, loss, "reduction", REDUCTIONS)
 
 
 def output(

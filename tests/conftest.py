@@ -25,9 +25,6 @@ every_softmax = pytest.mark.parametrize("loss", SOFTMAX, ids=lambda loss: loss.n
 every_elementwise = pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss: loss.name)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
-EXAMPLES = {"label_smoothing": 0.1, "pos_weight": 2.5, "eps": 1e-3}
-"""A value for each option that several losses share, in its domain and not its default."""
-
 MOVES = 8
 WIDE_EPSILON = np.finfo(np.longdouble).eps
 
@@ -46,7 +43,7 @@ def weight_shape(loss, pred, axis=-1):
 
 def example_options(loss):
     """Return every option of the loss but `eps`, which selects another formula, off its default."""
-    return {name: EXAMPLES[name] for name in loss.options if name != "eps" and name in EXAMPLES}
+    return {name: option.example for name, option in loss.options.items() if name != "eps"}
 
 
 def wide(value):
