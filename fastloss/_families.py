@@ -50,7 +50,8 @@ class ElementwiseLoss(Loss):
             pred = 3 * pred
         return np.asarray(pred).astype(dtype), np.asarray(target).astype(dtype)
 
-    def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
+    def _batch(self, arrays: tuple[Any, ...], given: dict[str, Any]) -> Batch:
+        pred, target = arrays
         pred = check.prediction(pred, self.name, self._pred_name)
         target = check.dense_target(target, self.name, self._target_name, pred, self._pred_name)
         options = {
@@ -152,7 +153,8 @@ class SoftmaxLoss(Loss):
         pred = (3 * rng.standard_normal(shape)).astype(dtype)
         return pred, rng.integers(0, shape[-1], shape[:-1])
 
-    def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
+    def _batch(self, arrays: tuple[Any, ...], given: dict[str, Any]) -> Batch:
+        pred, target = arrays
         name = self.name
         pred = check.prediction(pred, name, self._pred_name)
         axis = check.class_axis(given.get("axis", -1), name, self._pred_name, pred)

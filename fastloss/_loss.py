@@ -17,7 +17,7 @@ import numpy as np
 from fastloss import _documentation, _engine
 from fastloss import _validate as check
 from fastloss._llvm import OVERLAP
-from fastloss._memory import flat, flat_out, write_back
+from fastloss._memory import flat, flat_out, is_view, write_back
 from fastloss._options import Option
 from fastloss._quick import Quick
 from fastloss._validate import Array
@@ -43,6 +43,15 @@ class Batch(NamedTuple):
     shape: tuple[int, ...]  # of the single losses
     weight_shapes: tuple[tuple[int, ...], ...]
     options: dict[str, Any]
+    others: tuple[Array, ...] = ()  # further inputs that get a gradient, of pred's shape
+
+
+class Other(NamedTuple):
+    """A further input that gets a gradient, flat like those of `Work`."""
+
+    values: Array
+    grad: Array | None
+    hess: Array | None
 
 
 class Work(NamedTuple):
@@ -60,6 +69,7 @@ class Work(NamedTuple):
     accumulate: bool
     num_threads: int | None
     order: str
+    others: tuple[Other, ...] = ()
 
 
 class Loss(ABC):
@@ -109,6 +119,7 @@ class Loss(ABC):
         _engine.source_digest(scalar)  # now, while the file is the one that was imported
         self._nanoseconds = nanoseconds
         self._pred_name, self._target_name = arguments
+        self._other_names: tuple[str, ...] = ()
         self._textbook: Callable[..., tuple[Array, Array]] = _missing_textbook
         self.__signature__ = self._signature(VALUE, "float | ndarray")
         self.__doc__ = _documentation.of_loss(self, scalar.__doc__ or "")
@@ -125,7 +136,7 @@ class Loss(ABC):
             value = self._quick(pred, target, None)
             if value is not None:
                 return value
-        return self._evaluate(pred, target, keywords, VALUE)[0]
+        return self._evaluate((pred, target), keywords, VALUE)[0]
 
     def _add_methods(self) -> None:
         """Give the instance its derivative calls, each with its real signature."""
@@ -142,13 +153,13 @@ class Loss(ABC):
                         return value, out
             if grad_out is not None:
                 keywords["grad_out"] = grad_out
-            return self._evaluate(pred, target, keywords, GRADIENT)[:2]
+            return self._evaluate((pred, target), keywords, GRADIENT)[:2]
 
         def grad(pred: Any, target: Any, /, **keywords: Any) -> Array:
-            return self._evaluate(pred, target, keywords, GRADIENT)[1]
+            return self._evaluate((pred, target), keywords, GRADIENT)[1]
 
         def value_grad_hess(pred: Any, target: Any, /, **keywords: Any) -> tuple[Any, Array, Array]:
-            return self._evaluate(pred, target, keywords, HESSIAN)
+            return self._evaluate((pred, target), keywords, HESSIAN)
 
         def reference(pred: Any, target: Any, /, **keywords: Any) -> tuple[Any, Array]:
             return self._evaluate_textbook(np.asarray(pred), np.asarray(target), keywords)
@@ -232,7 +243,7 @@ class Loss(ABC):
         return {dtype: self._scalar_options(values, dtype) for dtype in check.FLOATS}
 
     @abstractmethod
-    def _batch(self, pred: Any, target: Any, given: dict[str, Any]) -> Batch:
+    def _batch(self, arrays: tuple[Any, ...], given: dict[str, Any]) -> Batch:
         """Return the inputs of a call, checked."""
 
     @abstractmethod
@@ -242,12 +253,12 @@ class Loss(ABC):
     # One call, whatever the family.
 
     def _evaluate(
-        self, pred: Any, target: Any, given: dict[str, Any], common: dict[str, Any]
+        self, arrays: tuple[Any, ...], given: dict[str, Any], common: dict[str, Any]
     ) -> tuple[Any, Any, Any]:
         """Check the arguments, lay the arrays flat, run the kernel and hand out the results."""
         name = self.name
         check.keywords(name, given, self.options | self.family_keywords | common)
-        batch = self._batch(pred, target, given)
+        batch = self._batch(arrays, given)
         pred, dtype = batch.pred, batch.pred.dtype
         reduction = check.reduction(given.get("reduction", "mean"), name)
         divisor = self._divisor(given, reduction, batch)
@@ -259,72 +270,112 @@ class Loss(ABC):
             num_threads = check.integer(num_threads, name, "num_threads", 1, "an integer >= 1")
 
         order = "F" if pred.flags.f_contiguous and not pred.flags.c_contiguous else "C"
-        read = {self._pred_name: pred, self._target_name: batch.target,
-                "sample_weight": sample_weight, "upstream": upstream, **{
-                    key: value for key, value in batch.options.items()
-                    if isinstance(value, np.ndarray)}}  # fmt: skip
-        losses = grad = hess = None
+        inputs = {self._pred_name: pred, **dict(zip(self._other_names, batch.others, strict=True))}
+        read: dict[str, Array | None] = {
+            **inputs, self._target_name: batch.target, "sample_weight": sample_weight,
+            "upstream": upstream,
+            **{key: value for key, value in batch.options.items() if isinstance(value, np.ndarray)},
+        }  # fmt: skip
+        losses = None
+        grads: tuple[Array | None, ...] = (None,) * len(inputs)
+        hesses, in_place = grads, False
         if given.get("loss_out") is not None and reduction != "none":
             check.fail(ValueError, name, "loss_out", f"given with reduction={reduction!r}",
                        "None, or reduction='none'")  # fmt: skip
-        if reduction == "none":
-            losses = self._buffer(given, "loss_out", batch.shape, dtype, order, read)
-        in_place = False
         if "grad_out" in common:
-            out = given.get("grad_out")
-            in_place = isinstance(out, np.ndarray) and check.same_memory(out, pred)
-            if accumulate and (out is None or in_place):
+            outs = self._outs(given, "grad_out")
+            in_place = len(outs) == 1 and check.same_memory(outs[0], pred)
+            if accumulate and (in_place or any(out is None for out in outs)):
                 check.fail(ValueError, name, "accumulate", "True", "grad_out to add to, not pred")
-            apart = dict(read)
-            if in_place:
-                del apart[self._pred_name]
-            grad = self._buffer(given, "grad_out", pred.shape, dtype, order, apart)
-            read["grad_out"] = grad
+            apart = {key: x for key, x in read.items() if not (in_place and key == self._pred_name)}
+            grads = self._buffers(outs, "grad_out", pred, order, apart)
+            read |= {f"grad_out {key}": out for key, out in zip(inputs, grads, strict=True)}
         if "hess_out" in common:
-            hess = self._buffer(given, "hess_out", pred.shape, dtype, order, read)
-            read["hess_out"] = hess
-        if losses is not None:
-            check.disjoint(
-                name, "loss_out", losses, {k: read.get(k) for k in ("grad_out", "hess_out")}
-            )
+            hesses = self._buffers(self._outs(given, "hess_out"), "hess_out", pred, order, read)
+            read |= {f"hess_out {key}": out for key, out in zip(inputs, hesses, strict=True)}
+        if reduction == "none":
+            loss_out = given.get("loss_out")
+            losses = self._buffer(loss_out, "loss_out", batch.shape, dtype, order, read)
         if pred.size == 0:
-            return self._results(given, 0.0, losses, grad, hess)
+            return self._results(given, 0.0, losses, grads, hesses)
 
-        flat_grad, flat_hess, flat_losses = (flat_out(out, order) for out in (grad, hess, losses))
-        in_place = in_place and grad is not None and np.may_share_memory(flat_grad, grad)
+        flat_losses = flat_out(losses, order)
+        flat_grads = [flat_out(out, order) for out in grads]
+        flat_hesses = [flat_out(out, order) for out in hesses]
+        added = accumulate and all(map(is_view, flat_grads, grads))  # by the kernel
+        if accumulate and not added:
+            flat_grads = [np.empty(pred.size, dtype) for _ in grads]
+        others = zip(batch.others, flat_grads[1:], flat_hesses[1:], strict=True)
         work = Work(
-            None if in_place else flat(pred, order),
-            flat(batch.target, order),
-            flat_grad,
-            flat_hess,
+            None if in_place and is_view(flat_grads[0], grads[0]) else flat(pred, order),
+            None if batch.target is None else flat(batch.target, order),
+            flat_grads[0],
+            flat_hesses[0],
             flat_losses,
             None if sample_weight is None else flat(sample_weight, order),
             None if upstream is None else flat(upstream, order),
             divisor,
             scale,
-            accumulate and grad is not None and np.may_share_memory(flat_grad, grad),
+            added,
             num_threads,
             order,
+            tuple(Other(flat(values, order), *outs) for values, *outs in others),
         )
         value, status = self._launch(batch, work)
         if status == OVERLAP:
             check.overlap(name, "grad_out", f"{self._pred_name} or {self._target_name}")
         write_back(losses, flat_losses, order, False)
-        write_back(grad, flat_grad, order, accumulate)
-        write_back(hess, flat_hess, order, False)
-        return self._results(given, value, losses, grad, hess)
+        for out, vector in zip(grads, flat_grads, strict=True):
+            write_back(out, vector, order, accumulate)
+        for out, vector in zip(hesses, flat_hesses, strict=True):
+            write_back(out, vector, order, False)
+        return self._results(given, value, losses, grads, hesses)
 
-    @staticmethod
     def _results(
-        given: dict[str, Any], value: float, *arrays: Array | None
+        self,
+        given: dict[str, Any],
+        value: float,
+        losses: Array | None,
+        grads: tuple[Array | None, ...],
+        hesses: tuple[Array | None, ...],
     ) -> tuple[Any, Any, Any]:
-        """Return value or losses, gradient and Hessian: the caller's own objects where given."""
-        names = ("loss_out", "grad_out", "hess_out")
-        losses, grad, hess = (
-            array if given.get(name) is None else given[name]
-            for name, array in zip(names, arrays, strict=True)
-        )
-        return (value if losses is None else losses), grad, hess
+        """Return value or losses, gradient and Hessian: the caller's own objects where given.
+
+        With several differentiable inputs, gradient and Hessian are tuples, one array for each.
+        """
+        derivatives: list[Any] = []
+        for name, arrays in (("grad_out", grads), ("hess_out", hesses)):
+            own = self._outs(given, name)
+            chosen = tuple(x if y is None else y for x, y in zip(arrays, own, strict=True))
+            derivatives.append(chosen if self._other_names else chosen[0])
+        loss = value if losses is None else losses
+        if given.get("loss_out") is not None:
+            loss = given["loss_out"]
+        return loss, *derivatives
+
+    def _outs(self, given: dict[str, Any], argument: str) -> tuple[Any, ...]:
+        """Return the caller's buffers, or None, for each input that gets a gradient."""
+        outs, count = given.get(argument), 1 + len(self._other_names)
+        if count == 1:
+            return (outs,)
+        if outs is None:
+            return (None,) * count
+        if not isinstance(outs, (tuple, list)) or len(outs) != count:
+            names = ", ".join((self._pred_name, *self._other_names))
+            check.fail(TypeError, self.name, argument, check.describe(outs),
+                       f"a tuple of {count} arrays, for {names}")  # fmt: skip
+        return tuple(outs)
+
+    def _buffers(
+        self, outs: tuple[Any, ...], argument: str, pred: Array, order: Any,
+        read: dict[str, Array | None],
+    ) -> tuple[Array, ...]:  # fmt: skip
+        """Return the buffers of the inputs' derivatives, apart from each other and from `read`."""
+        buffers: list[Array] = []
+        for out in outs:
+            others = read | {f"another {argument}": buffer for buffer in buffers}
+            buffers.append(self._buffer(out, argument, pred.shape, pred.dtype, order, others))
+        return tuple(buffers)
 
     def _divisor(self, given: dict[str, Any], reduction: str, batch: Any) -> float:
         """Return what the sum is divided by; NaN asks the kernel for the total weight."""
@@ -359,11 +410,10 @@ class Loss(ABC):
         return check.weights(value, self.name, argument, batch.weight_shapes, batch.pred.dtype)
 
     def _buffer(
-        self, given: dict[str, Any], argument: str, shape: tuple[int, ...], dtype: np.dtype[Any],
+        self, buffer: Any, argument: str, shape: tuple[int, ...], dtype: np.dtype[Any],
         order: Any, others: dict[str, Array | None],
     ) -> Array:  # fmt: skip
         """Return the caller's buffer, checked, or a new one."""
-        buffer = given.get(argument)
         if buffer is None:
             return np.empty(shape, dtype, order)
         buffer = check.output(buffer, self.name, argument, shape, dtype)

@@ -37,9 +37,14 @@ def flat_out(array: Array | None, order: str) -> Array | None:
     return np.empty(array.size, array.dtype)
 
 
+def is_view(vector: Array | None, array: Array | None) -> bool:
+    """Whether a flat buffer is the array's own memory (or both are absent)."""
+    return array is None or vector is None or np.may_share_memory(array, vector)
+
+
 def write_back(array: Array | None, vector: Array | None, order: Any, accumulate: bool) -> None:
     """Copy (or add) results that could not be written where they belong."""
-    if array is None or vector is None or np.may_share_memory(array, vector):
+    if array is None or vector is None or is_view(vector, array):
         return
     result = vector.reshape(array.shape, order=order)
     if accumulate:

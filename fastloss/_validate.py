@@ -247,10 +247,11 @@ def output(
     return value
 
 
-def same_memory(one: Array, other: Array) -> bool:
+def same_memory(one: Any, other: Array) -> bool:
     """Whether two arrays are the same memory, entry by entry."""
     return (
-        one.__array_interface__["data"][0] == other.__array_interface__["data"][0]
+        isinstance(one, np.ndarray)
+        and one.__array_interface__["data"][0] == other.__array_interface__["data"][0]
         and one.strides == other.strides
         and one.shape == other.shape
     )
