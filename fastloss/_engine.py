@@ -23,7 +23,7 @@ import numba
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_pool
 
-from fastloss._drivers import elementwise, rows, softmax, tiles
+from fastloss._drivers import elementwise, rows, rowwise, softmax, tiles
 from fastloss._jit import DRIVER, LOOPS, MATHEMATICS
 
 Function = Callable[..., Any]
@@ -115,6 +115,20 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
         bindings = {"block": numba.njit(**LOOPS)(_clone(block, f"{name}.block", bindings))}
         name += ".parallel" if parallel else ".serial"
         return _compiled_driver(softmax.softmax_driver, bindings, name, parallel)
+
+
+@cache
+def rowwise_kernel(function: FunctionType, kind: str, parallel: bool) -> Function:
+    """Return the driver that applies a loss's function of whole rows; `kind` is its target's."""
+    with _compiling:
+        name = f"{function.__name__}.{kind}.{source_digest(function)}"
+        clone = _clone(function, f"{name}.row", {})
+        clone.__module__ = __name__
+        bindings = {"row": numba.njit(**LOOPS)(clone)}
+        block = _clone(rowwise.row_block, f"{name}.block", bindings)
+        name += ".parallel" if parallel else ".serial"
+        bindings = {"block": numba.njit(**LOOPS)(block)}
+        return _compiled_driver(rowwise.rowwise_driver, bindings, name, parallel)
 
 
 def elementwise_entry(

@@ -14,7 +14,7 @@ import numpy as np
 from fastloss import _engine, _quick
 from fastloss import _validate as check
 from fastloss._drivers.common import TILE_CLASSES
-from fastloss._loss import Batch, Loss, Work
+from fastloss._loss import Batch, Loss, Other, Work
 from fastloss._memory import flat
 from fastloss._options import Option
 from fastloss._validate import Array
@@ -40,7 +40,10 @@ class ElementwiseLoss(Loss):
         per_class = [name for name, option in self.options.items() if option.per_class]
         if per_class not in ([], list(self.options)[:1]):
             raise TypeError(f"{self.name}: only the first option can be per class, not {per_class}")
-        self._quick = _quick.elementwise(self._scalar, self._nanoseconds, self._default_options())
+        if not self._other_names:
+            self._quick = _quick.elementwise(
+                self._scalar, self._nanoseconds, self._default_options()
+            )
 
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
@@ -58,7 +61,34 @@ class ElementwiseLoss(Loss):
             name: self._option(name, option, given.get(name, option.default), pred)
             for name, option in self.options.items()
         }
-        return Batch(pred, target, pred.shape, (pred.shape, pred.shape[:1]), options)
+        others = self._second_input(given, pred, options)
+        return Batch(pred, target, pred.shape, (pred.shape, pred.shape[:1]), options, others)
+
+    def _roles(self) -> tuple[str, tuple[str, ...], str]:
+        pred, target = self._arguments
+        second = self._properties.get("second")
+        if second:
+            self.family_keywords = {**self.family_keywords, **dict.fromkeys(second)}
+        return pred, second[:1] if second else (), target
+
+    def _second_input(
+        self, given: dict[str, Any], pred: Array, options: dict[str, Any]
+    ) -> tuple[Array, ...]:
+        """Return the second input that gets a gradient, given under one of its two names."""
+        if not self._other_names:
+            return ()
+        plain, logarithm = self._properties["second"]
+        named = [name for name in (plain, logarithm) if given.get(name) is not None]
+        if len(named) != 1:
+            got = "missing" if not named else f"given beside {logarithm}"
+            check.fail(TypeError, self.name, plain, got, f"either {plain} or {logarithm}")
+        (name,) = named
+        array = check.dense_target(given[name], self.name, name, pred, self._pred_name)
+        if array.dtype != pred.dtype:
+            expected = f"{pred.dtype} like {self._pred_name}"
+            check.fail(TypeError, self.name, name, check.describe(array), expected)
+        options[logarithm] = True if name == logarithm else None
+        return (array,)
 
     def _option(self, name: str, option: Option, value: Any, pred: Array) -> Any:
         if option.per_class and check.dimensions(value, self.name, name) > 0:
@@ -87,6 +117,11 @@ class ElementwiseLoss(Loss):
             if isinstance(value, np.ndarray):
                 run = size // value.size if work.order == "F" else 1
                 per_class = (flat(value, "C"), run, value.size)
+        options = self._scalar_options(batch.options, batch.pred.dtype)
+        second = work.others[0] if work.others else Other(None, None, None)
+        if second.values is not None:
+            per_class = (second.values, 1, size)
+            options = (batch.options[self._properties["second"][1]], *options)
         arguments = (
             work.pred,
             work.target,
@@ -96,12 +131,14 @@ class ElementwiseLoss(Loss):
             spread(work.sample_weight),
             spread(work.upstream),
             per_class,
-            self._scalar_options(batch.options, batch.pred.dtype),
+            options,
             work.divisor,
             work.scale,
             True if work.accumulate else None,
+            second.grad,
+            second.hess,
         )
-        plain = work.losses is None and all(x is None for x in (*arguments[5:8], arguments[-1]))
+        plain = work.losses is None and all(x is None for x in (*arguments[5:8], arguments[11]))
         return _engine.run(
             _engine.elementwise_kernel,
             (self._scalar, plain),
@@ -111,10 +148,12 @@ class ElementwiseLoss(Loss):
         )
 
     def _reference(
-        self, pred: Array, target: Array, options: dict[str, Any], keywords: dict[str, Any]
-    ) -> tuple[Array, Array, Array, Array]:
+        self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]
+    ) -> tuple[Array, Any, Array, Array]:
+        pred, target = arrays
         target = target.astype(pred.real.dtype) if target.dtype.kind in "biu" else target
         options = {k: np.asarray(v) if np.ndim(v) else v for k, v in options.items()}
+        options |= {name: keywords[name] for name in self.family_keywords if name in keywords}
         value, gradient = self._textbook(pred, target, **options)
         weight = keywords.get("sample_weight")
         if weight is None:
@@ -124,12 +163,13 @@ class ElementwiseLoss(Loss):
             weight.reshape(weight.shape + (1,) * (pred.ndim - weight.ndim)), pred.shape
         )
         counts = weight != 0
-        return (
-            np.where(counts, weight * value, 0),
-            np.where(counts, weight * gradient, 0),
-            weight,
-            np.ones(pred.shape),
-        )
+
+        def weighted(numbers: Any) -> Any:
+            if isinstance(numbers, tuple):
+                return tuple(map(weighted, numbers))
+            return np.where(counts, weight * numbers, 0)
+
+        return weighted(value), weighted(gradient), weight, np.ones(pred.shape)
 
 
 class SoftmaxLoss(Loss):
@@ -137,7 +177,7 @@ class SoftmaxLoss(Loss):
 
     family = "softmax"
     handled_options = frozenset({"label_smoothing", "eps"})
-    family_keywords: ClassVar[dict[str, Any]] = {
+    family_keywords: dict[str, Any] = {  # noqa: RUF012 (replaced, never changed)
         "class_weight": None,
         "ignore_index": -100,
         "axis": -1,
@@ -221,8 +261,9 @@ class SoftmaxLoss(Loss):
         return value, status
 
     def _reference(
-        self, pred: Array, target: Array, options: dict[str, Any], keywords: dict[str, Any]
-    ) -> tuple[Array, Array, Array, Array]:
+        self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]
+    ) -> tuple[Array, Any, Array, Array]:
+        pred, target = arrays
         axis, real = options.pop("axis", -1), pred.real.dtype
         ignore, class_weight = options.pop("ignore_index", -100), options.pop("class_weight", None)
         smoothing = options.pop("label_smoothing", 0.0)
@@ -252,6 +293,7 @@ def elementwise(
     arguments: tuple[str, str] = ("pred", "target"),
     pred: str = "real",
     target: str = "real",
+    second: tuple[str, str] | None = None,
     options: dict[str, Option] | None = None,
     ulp_bound: float,
     nanoseconds: float,
@@ -262,6 +304,10 @@ def elementwise(
     The function is compiled for float32 and float64; `slope` and `curvature` are the first and
     second derivative with respect to pred. `nanoseconds` is the rough serial time per element, by
     which the number of threads is chosen; `pred` and `target` are their domains, keys of DOMAINS.
+
+    `second` names an input beside pred that gets a gradient too, as itself and as its logarithm.
+    The function then takes ``(pred, target, second, is_logarithm, *options)`` and returns the two
+    derivatives by it behind the others.
     """
 
     def decorate(scalar: Any) -> ElementwiseLoss:
@@ -270,6 +316,7 @@ def elementwise(
             arguments=arguments,
             pred=pred,
             target=target,
+            second=second,
             options=options or {},
             ulp_bound=ulp_bound,
             nanoseconds=nanoseconds,

@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     """The checked inputs of a call, before they are laid flat."""
 
     pred: Array
-    target: Array
+    target: Any  # an array, or None where a loss has no target
     shape: tuple[int, ...]  # of the single losses
     weight_shapes: tuple[tuple[int, ...], ...]
     options: dict[str, Any]
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
 class Other(NamedTuple):
     """A further input that gets a gradient, flat like those of `Work`."""
 
-    values: Array
+    values: Array | None
     grad: Array | None
     hess: Array | None
 
@@ -58,7 +58,7 @@ class Work(NamedTuple):
     """What the kernel gets: contiguous flat arrays, in the memory order of pred."""
 
     pred: Array | None  # None: computed in place, pred is grad
-    target: Array
+    target: Any
     grad: Array | None
     hess: Array | None
     losses: Array | None
@@ -89,20 +89,19 @@ class Loss(ABC):
     """
 
     family: ClassVar[str] = ""
-    family_keywords: ClassVar[dict[str, Any]] = {}
+    family_keywords: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
     handled_options: ClassVar[frozenset[str]] = frozenset()  # by the templates, not the scalar
 
     value_and_grad: Callable[..., tuple[Any, Array]]
     grad: Callable[..., Array]
     value_grad_hess: Callable[..., tuple[Any, Array, Array]]
     reference: Callable[..., tuple[Any, Array]]
-    _quick: Quick
 
     def __init__(
         self,
         scalar: FunctionType,
         *,
-        arguments: tuple[str, str],
+        arguments: tuple[str, ...],
         options: dict[str, Option],
         ulp_bound: float,
         nanoseconds: float,
@@ -118,8 +117,8 @@ class Loss(ABC):
         self._scalar = scalar
         _engine.source_digest(scalar)  # now, while the file is the one that was imported
         self._nanoseconds = nanoseconds
-        self._pred_name, self._target_name = arguments
-        self._other_names: tuple[str, ...] = ()
+        self._arguments = arguments
+        self._pred_name, self._other_names, self._target_name = self._roles()
         self._textbook: Callable[..., tuple[Array, Array]] = _missing_textbook
         self.__signature__ = self._signature(VALUE, "float | ndarray")
         self.__doc__ = _documentation.of_loss(self, scalar.__doc__ or "")
@@ -131,12 +130,14 @@ class Loss(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         return _find, (self.__module__, self.name)
 
-    def __call__(self, pred: Any, target: Any, /, **keywords: Any) -> Any:
-        if not keywords and type(pred) is type(target) is np.ndarray:
-            value = self._quick(pred, target, None)
-            if value is not None:
-                return value
-        return self._evaluate((pred, target), keywords, VALUE)[0]
+    def __call__(self, *arrays: Any, **keywords: Any) -> Any:
+        if not keywords and len(arrays) == 2:
+            pred, target = arrays
+            if type(pred) is type(target) is np.ndarray:
+                value = self._quick(pred, target, None)
+                if value is not None:
+                    return value
+        return self._evaluate(arrays, keywords, VALUE)[0]
 
     def _add_methods(self) -> None:
         """Give the instance its derivative calls, each with its real signature."""
@@ -155,20 +156,27 @@ class Loss(ABC):
                 keywords["grad_out"] = grad_out
             return self._evaluate((pred, target), keywords, GRADIENT)[:2]
 
-        def grad(pred: Any, target: Any, /, **keywords: Any) -> Array:
-            return self._evaluate((pred, target), keywords, GRADIENT)[1]
+        def value_and_grad_of_several(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
+            return self._evaluate(arrays, keywords, GRADIENT)[:2]
 
-        def value_grad_hess(pred: Any, target: Any, /, **keywords: Any) -> tuple[Any, Array, Array]:
-            return self._evaluate((pred, target), keywords, HESSIAN)
+        def grad(*arrays: Any, **keywords: Any) -> Any:
+            return self._evaluate(arrays, keywords, GRADIENT)[1]
 
-        def reference(pred: Any, target: Any, /, **keywords: Any) -> tuple[Any, Array]:
-            return self._evaluate_textbook(np.asarray(pred), np.asarray(target), keywords)
+        def value_grad_hess(*arrays: Any, **keywords: Any) -> tuple[Any, Any, Any]:
+            return self._evaluate(arrays, keywords, HESSIAN)
 
+        def reference(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
+            return self._evaluate_textbook(tuple(map(np.asarray, arrays)), keywords)
+
+        if len(self._arguments) != 2 or self._other_names:
+            value_and_grad_of_several.__name__ = "value_and_grad"
+            value_and_grad = value_and_grad_of_several
+        derivative = "tuple[ndarray, ...]" if self._other_names else "ndarray"
         methods: tuple[tuple[Any, dict[str, Any], str], ...] = (
-            (value_and_grad, GRADIENT, "tuple[float | ndarray, ndarray]"),
-            (grad, GRADIENT, "ndarray"),
-            (value_grad_hess, HESSIAN, "tuple[float | ndarray, ndarray, ndarray]"),
-            (reference, REFERENCE, "tuple[float | ndarray, ndarray]"),
+            (value_and_grad, GRADIENT, f"tuple[float | ndarray, {derivative}]"),
+            (grad, GRADIENT, derivative),
+            (value_grad_hess, HESSIAN, f"tuple[float | ndarray, {derivative}, {derivative}]"),
+            (reference, REFERENCE, f"tuple[float | ndarray, {derivative}]"),
         )
         for method, known, returned in methods:
             method.__doc__ = _documentation.of_method(self, method.__name__)
@@ -179,7 +187,7 @@ class Loss(ABC):
 
     def _signature(self, common: dict[str, Any], returned: str) -> inspect.Signature:
         only = inspect.Parameter.POSITIONAL_ONLY
-        arrays = [inspect.Parameter(name, only) for name in (self._pred_name, self._target_name)]
+        arrays = [inspect.Parameter(name, only) for name in self._arguments]
         keywords = {name: option.default for name, option in self.options.items()}
         keywords |= self.family_keywords | common
         return inspect.Signature(
@@ -199,8 +207,8 @@ class Loss(ABC):
     @abstractmethod
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
-    ) -> tuple[Array, Array]:
-        """Return a valid random `pred` of the shape and a target for it.
+    ) -> tuple[Array, ...]:
+        """Return valid random arrays for a call: `pred` of the shape, and what belongs to it.
 
         Parameters
         ----------
@@ -214,10 +222,20 @@ class Loss(ABC):
         Returns
         -------
         tuple of ndarray
-            `pred` of moderate size, and a target: labels for the losses that take them.
+            The positional arguments, of moderate size; labels for the losses that take them.
         """
 
     # The hooks of the families.
+
+    _quick: Quick = staticmethod(lambda pred, target, grad: None)
+
+    def _roles(self) -> tuple[str, tuple[str, ...], str]:
+        """Return the names of pred, of the further inputs that get a gradient, and of the target.
+
+        The target's is empty where a loss has none.
+        """
+        pred, target = self._arguments
+        return pred, (), target
 
     def _scalar_options(self, values: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
         """Return the options as the kernel takes them: numbers of its type, None for neutral ones.
@@ -257,6 +275,9 @@ class Loss(ABC):
     ) -> tuple[Any, Any, Any]:
         """Check the arguments, lay the arrays flat, run the kernel and hand out the results."""
         name = self.name
+        if len(arrays) != len(self._arguments):
+            expected = ", ".join(self._arguments)
+            raise TypeError(f"{name}: {len(arrays)} arrays were given; expected {expected}")
         check.keywords(name, given, self.options | self.family_keywords | common)
         batch = self._batch(arrays, given)
         pred, dtype = batch.pred, batch.pred.dtype
@@ -423,17 +444,19 @@ class Loss(ABC):
     # The textbook.
 
     def _evaluate_textbook(
-        self, pred: Array, target: Array, keywords: dict[str, Any]
-    ) -> tuple[Any, Array]:
+        self, arrays: tuple[Array, ...], keywords: dict[str, Any]
+    ) -> tuple[Any, Any]:
         """Return loss and gradient by the textbook formula, in plain NumPy and pred's own type."""
         check.keywords(self.name, keywords, self.options | self.family_keywords | REFERENCE)
         options = {name: option.default for name, option in self.options.items()}
         options |= {k: v for k, v in keywords.items() if k not in REFERENCE}
-        value, gradient, weight, mass = self._reference(pred, target, options, keywords)
+        value, gradient, weight, mass = self._reference(arrays, options, keywords)
         reduction = check.reduction(keywords.get("reduction", "mean"), self.name)
         normalizer = keywords.get("normalizer")
         if normalizer is not None and reduction != "mean":
             self._divisor(keywords, reduction, None)
+        several = isinstance(gradient, tuple)
+        gradients = gradient if several else (gradient,)
         if reduction == "none":
             return value, gradient
         divisor: Any = 1.0
@@ -443,16 +466,18 @@ class Loss(ABC):
             share = weight * mass
             divisor = np.sum(share[np.isfinite(share)]) if normalizer is None else normalizer
         if divisor == 0:
-            return 0.0, np.zeros_like(gradient)
-        loss = np.sum(value) / divisor
-        if loss.dtype in (np.float32, np.float64):
-            loss = float(loss)
-        return loss, (gradient / divisor).astype(gradient.dtype, copy=False)
+            loss, gradients = 0.0, tuple(map(np.zeros_like, gradients))
+        else:
+            loss = np.sum(value) / divisor
+            if loss.dtype in (np.float32, np.float64):
+                loss = float(loss)
+            gradients = tuple((g / divisor).astype(g.dtype, copy=False) for g in gradients)
+        return loss, gradients if several else gradients[0]
 
     @abstractmethod
     def _reference(
-        self, pred: Array, target: Array, options: dict[str, Any], keywords: dict[str, Any]
-    ) -> tuple[Array, Array, Array, Array]:
+        self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]
+    ) -> tuple[Array, Any, Array, Array]:
         """Return weighted losses, their gradient, the weights, and the target mass of each."""
 
 

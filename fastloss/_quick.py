@@ -43,7 +43,7 @@ def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Q
             _engine.elementwise_kernel,
             (scalar, True),
             (pred.ravel(), target.ravel(), None if grad is None else grad.ravel(), None, None,
-             None, None, None, options[pred.dtype], math.nan, 1.0, None),
+             None, None, None, options[pred.dtype], math.nan, 1.0, None, None, None),
             nanoseconds * pred.size,
         )  # fmt: skip
 

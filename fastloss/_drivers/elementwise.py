@@ -8,6 +8,9 @@ and Hessian, with and without weights.
 All arrays are flat. A *spread* operand (a weight, an option with one number per class) is the
 triple ``(values, run, period)``: element ``i`` of the batch takes ``values[i // run % period]``.
 That one rule covers a number per element, per row and per class in C and in Fortran order.
+
+`option` is such an operand too: the first option, where it varies. Where it is an input with a
+gradient of its own, `point` returns its two derivatives behind the three others.
 """
 
 from typing import Any
@@ -67,8 +70,9 @@ def spread(operand, start, out):
 
 
 def plain_block(
-    pred, target, grad, hess, losses, weight, upstream, option, options, start, scale, accumulate
-):
+    pred, target, grad, hess, losses, weight, upstream, option, options, start, scale, accumulate,
+    option_grad, option_hess,
+):  # fmt: skip
     """Return the sum of a block's losses and write its derivatives: no weights, the hot path."""
     own_function()
     source = either(pred, grad)
@@ -86,8 +90,9 @@ def plain_block(
 
 
 def weighted_block(
-    pred, target, grad, hess, losses, weight, upstream, option, options, start, scale, accumulate
-):
+    pred, target, grad, hess, losses, weight, upstream, option, options, start, scale, accumulate,
+    option_grad, option_hess,
+):  # fmt: skip
     """Return the sum of a block's weighted losses and write its derivatives: everything else."""
     own_function()
     source = either(pred, grad)
@@ -103,6 +108,8 @@ def weighted_block(
         g = part_of(grad, first, size)
         h = part_of(hess, first, size)
         single = part_of(losses, first, size)
+        second_g = part_of(option_grad, first, size)
+        second_h = part_of(option_hess, first, size)
         if weight is not None:
             spread(weight, start + first, weights[:size])
         if upstream is not None:
@@ -110,7 +117,8 @@ def weighted_block(
         if option is not None:
             spread(option, start + first, varying[:size])
         for i in range(size):
-            loss, slope, curvature = point(x[i], T(t[i]), *put_first(option, varying[i], options))
+            result = point(x[i], T(t[i]), *put_first(option, varying[i], options))
+            loss, slope, curvature = result[0], result[1], result[2]
             # A weight of 0 hides whatever stands there, NaN included: a product would not.
             counts = weights[i] != T(0)
             loss = weights[i] * loss if counts else T(0)
@@ -126,6 +134,14 @@ def weighted_block(
                     g[i] += change
             if hess is not None:
                 h[i] = factor * curvature if counts else T(0)
+            if option_grad is not None:
+                change = factor * result[3] if counts else T(0)
+                if accumulate is None:
+                    second_g[i] = change
+                else:
+                    second_g[i] += change
+            if option_hess is not None:
+                second_h[i] = factor * result[4] if counts else T(0)
     return total
 
 
@@ -142,8 +158,9 @@ def total_weight(weight, size):
 
 
 def elementwise_driver(
-    pred, target, grad, hess, losses, weight, upstream, option, options, divisor, scale, accumulate
-):
+    pred, target, grad, hess, losses, weight, upstream, option, options, divisor, scale, accumulate,
+    option_grad, option_hess,
+):  # fmt: skip
     """Run the blocks and combine their sums in order.
 
     A `divisor` of NaN asks for the total weight. Returns the reduced value and a status: -1 for
@@ -165,6 +182,10 @@ def elementwise_driver(
             grad[:] = 0
         if hess is not None:
             hess[:] = 0
+        if option_grad is not None and accumulate is None:
+            option_grad[:] = 0
+        if option_hess is not None:
+            option_hess[:] = 0
         return 0.0, -1
     share = scale / divisor
     step = max(BLOCK, (size // MAX_BLOCKS // CHUNK + 1) * CHUNK)
@@ -186,6 +207,8 @@ def elementwise_driver(
             first,
             share,
             accumulate,
+            part_of(option_grad, first, count),
+            part_of(option_hess, first, count),
         )
     return in_order(sums) / divisor, -1
 
@@ -198,6 +221,6 @@ def plain_elements(pred, target, grad):
         return None
     value, status = driver(
         flattened(pred), flattened(target), flattened(grad), None, None, None, None, None,
-        options, np.nan, 1.0, None,
+        options, np.nan, 1.0, None, None, None,
     )  # fmt: skip
     return value if status == -1 else None

@@ -1,0 +1,210 @@
+"""Loop templates of the losses that are functions of whole rows, but not of their softmax alone.
+
+The engine clones `row_block` for every loss and binds `row`, the loss's own function of
+``(*inputs, *label, *gradients, *Hessians, *options)``. Inputs are rows of C numbers; the first of
+them, as many as there are gradients, are differentiated by. `row` returns the loss and fills the
+gradients (and Hessians) that are not None with the row's own; weights, scale and accumulation are
+applied here.
+
+Rows with contiguous classes are handed over as they lie. Others (class-first arrays, Fortran order)
+are gathered into scratch first: one row at a time, whatever the size of the batch.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit, prange, types
+from numba.extending import overload
+
+from fastloss._drivers.common import inlined, live_weight, put
+from fastloss._drivers.softmax import BLOCK, MAX_BLOCKS, TABLE, scan
+from fastloss._jit import INLINED
+from fastloss._llvm import in_order, on_stack, own_function, part_of
+
+row: Any = None  # bound by the engine, like `block`
+block: Any = None
+
+
+@inlined
+def gathered(array, scratch, place, step, size):
+    """Return the row of `size` entries from `place` on, `step` apart: a view, or in scratch."""
+    if step == 1:
+        return part_of(array, place, size)
+    for c in range(size):
+        scratch[c] = array[np.uintp(place + c * step)]
+    return scratch
+
+
+def rows_of(arrays, scratch, place, step, size):
+    """Return the row at `place` of each of one to three arrays."""
+
+
+@overload(rows_of, jit_options=INLINED)
+def _rows_of(arrays, scratch, place, step, size):
+    def part(k):
+        def take(arrays, scratch, place, step, size):
+            own = part_of(scratch, k * size, size)
+            return gathered(arrays[k], own, place, step, size)
+
+        return njit(**INLINED)(take)
+
+    first, second, third = part(0), part(1), part(2)
+    if len(arrays) == 1:
+        return lambda arrays, scratch, place, step, size: (
+            first(arrays, scratch, place, step, size),
+        )
+    if len(arrays) == 2:
+        return lambda arrays, scratch, place, step, size: (
+            first(arrays, scratch, place, step, size),
+            second(arrays, scratch, place, step, size),
+        )
+    return lambda arrays, scratch, place, step, size: (
+        first(arrays, scratch, place, step, size),
+        second(arrays, scratch, place, step, size),
+        third(arrays, scratch, place, step, size),
+    )
+
+
+def parts_of(arrays, scratch, first, size):
+    """Return a part of scratch for each of the arrays, or the Nones that stand in their place."""
+
+
+@overload(parts_of, jit_options=INLINED)
+def _parts_of(arrays, scratch, first, size):
+    if len(arrays) == 0 or isinstance(arrays[0], types.NoneType):
+        return lambda arrays, scratch, first, size: arrays
+    if len(arrays) == 1:
+        return lambda arrays, scratch, first, size: (part_of(scratch, first, size),)
+    if len(arrays) == 2:
+        return lambda arrays, scratch, first, size: (
+            part_of(scratch, first, size),
+            part_of(scratch, first + size, size),
+        )
+    return lambda arrays, scratch, first, size: (
+        part_of(scratch, first, size),
+        part_of(scratch, first + size, size),
+        part_of(scratch, first + 2 * size, size),
+    )
+
+
+def deliver(outs, parts, place, step, size, scale, counts, accumulate):
+    """Write or add a row's scaled derivatives where they belong; zeros if it does not count."""
+
+
+@overload(deliver, jit_options=INLINED)
+def _deliver(outs, parts, place, step, size, scale, counts, accumulate):
+    if len(outs) == 0 or isinstance(outs[0], types.NoneType):
+        return lambda outs, parts, place, step, size, scale, counts, accumulate: None
+
+    def implementation(outs, parts, place, step, size, scale, counts, accumulate):
+        for k in range(len(outs)):
+            part = parts[k]
+            if step == 1:
+                out = part_of(outs[k], place, size)
+                for c in range(size):
+                    put(out, c, scale * part[c] if counts else scale * 0, accumulate)
+            else:
+                out = outs[k]
+                for c in range(size):
+                    change = scale * part[c] if counts else scale * 0
+                    put(out, np.uintp(place + c * step), change, accumulate)
+
+    return implementation
+
+
+def clear(outs):
+    """Fill the arrays with zeros, if there are any."""
+
+
+@overload(clear, jit_options=INLINED)
+def _clear(outs):
+    if len(outs) == 0 or isinstance(outs[0], types.NoneType):
+        return lambda outs: None
+
+    def implementation(outs):
+        for k in range(len(outs)):
+            outs[k][:] = 0
+
+    return implementation
+
+
+def row_block(
+    inputs, labels, grads, hesses, losses, sample_weight, class_weight, upstream, accumulate,
+    options, ignore_index, classes, inner, start, stop, share,
+):  # fmt: skip
+    """Return the sum of the losses of rows start to stop."""
+    own_function()
+    T = type(inputs[0][0])
+    scratch = np.empty(len(inputs) * classes if inner > 1 else 0, inputs[0].dtype)
+    derivatives = np.zeros((len(grads) + len(hesses)) * classes, inputs[0].dtype)
+    parts = parts_of(grads, derivatives, 0, classes)
+    seconds = parts_of(hesses, derivatives, len(grads) * classes, classes)
+    loss_sum = 0.0
+    for r in range(start, stop):
+        label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, r)
+        place = r // inner * classes * inner + r % inner
+        counts = weight != 0.0
+        loss, scale = T(0), 0.0
+        if counts:
+            rows = rows_of(inputs, scratch, place, inner, classes)
+            loss = T(weight) * T(row(*(rows + label_of(labels, label) + parts + seconds + options)))
+            scale = share * weight
+            if upstream is not None:
+                scale *= np.float64(upstream[r])
+        loss_sum += np.float64(loss)
+        if losses is not None:
+            losses[r] = loss
+        deliver(grads, parts, place, inner, classes, T(scale), counts, accumulate)
+        deliver(hesses, seconds, place, inner, classes, T(scale), counts, None)
+    return loss_sum
+
+
+def label_of(labels, label):
+    """Return the label, an index that is known to be inside, as a tuple; () without labels."""
+
+
+@overload(label_of, jit_options=INLINED)
+def _label_of(labels, label):
+    if isinstance(labels, types.NoneType):
+        return lambda labels, label: ()
+    return lambda labels, label: (np.uintp(label),)
+
+
+def rowwise_driver(
+    inputs, labels, mass, grads, hesses, losses, sample_weight, class_weight, upstream, accumulate,
+    options, ignore_index, rows, classes, inner, divisor, scale,
+):  # fmt: skip
+    """Check the labels, find the divisor, run the blocks, combine their sums in order.
+
+    `mass` is the dense target where its sums are part of the total weight. A `divisor` of NaN asks
+    for the mean's own. Returns the reduced value and a status: -1 for success, or the first row
+    whose label is outside (nothing is written then).
+    """
+    step = max(1, BLOCK // classes, rows // MAX_BLOCKS + 1)
+    blocks = (rows + step - 1) // step
+    table = on_stack(np.dtype(np.float64), TABLE)
+    sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
+    if labels is not None or np.isnan(divisor):
+        for b in range(blocks):
+            sums[b], outside[b] = scan(
+                labels, mass, sample_weight, class_weight, ignore_index, classes, inner,
+                b * step, min(rows, (b + 1) * step),
+            )  # fmt: skip
+        for b in range(blocks):
+            if outside[b] >= 0:
+                return np.nan, np.int64(outside[b])
+        if np.isnan(divisor):
+            divisor = in_order(sums)
+    if divisor == 0.0:  # nothing counts: zeros, never NaN
+        if accumulate is None:
+            clear(grads)
+        clear(hesses)
+        return 0.0, -1
+    share = scale / divisor
+    for b in prange(blocks):
+        sums[b] = block(
+            inputs, labels, grads, hesses, losses, sample_weight, class_weight, upstream,
+            accumulate, options, ignore_index, classes, inner, b * step,
+            min(rows, (b + 1) * step), share,
+        )  # fmt: skip
+    return in_order(sums) / divisor, -1

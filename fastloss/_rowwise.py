@@ -1,0 +1,261 @@
+"""The family of losses that are functions of whole rows, and the decorator by which one joins it.
+
+Probabilities, margins, embeddings and segmentation belong here: each row (the C numbers along
+`axis`) has one loss. A loss's file states one function of a row, which returns the loss and fills
+the gradient; `fastloss._drivers.rowwise` does everything else.
+"""
+
+import math
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from fastloss import _engine
+from fastloss import _validate as check
+from fastloss._loss import HESSIAN, Batch, Loss, Work
+from fastloss._memory import flat
+from fastloss._options import Option
+from fastloss._validate import Array
+
+
+def _distribution(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    powers = np.exp(rng.standard_normal(shape))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+DOMAINS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
+    "real": lambda rng, shape: 3 * rng.standard_normal(shape),
+    "embedding": lambda rng, shape: rng.standard_normal(shape),
+    "distribution": _distribution,
+    "log distribution": lambda rng, shape: np.log(_distribution(rng, shape)),
+    "probability": lambda rng, shape: rng.uniform(0.01, 0.99, shape),
+    "binary": lambda rng, shape: rng.integers(0, 2, shape),
+    "cosine": lambda rng, shape: rng.uniform(-0.99, 0.99, shape),
+    "labels": lambda rng, shape: rng.integers(0, shape[-1], shape[:-1]),
+}
+"""What the inputs and targets can be, and how random ones are drawn."""
+
+
+class RowLoss(Loss):
+    """A loss with one value per row; targets are labels, rows like pred's, or absent."""
+
+    family = "rowwise"
+
+    def __init__(self, function: FunctionType, **record: Any) -> None:
+        self._dense_function: FunctionType | None = None
+        super().__init__(function, **record)
+
+    def _roles(self) -> tuple[str, tuple[str, ...], str]:
+        count = self._properties["inputs"]
+        self._takes_labels = "labels" in self._properties["domains"][count:]
+        keywords: dict[str, Any] = {"axis": -1}
+        if self._takes_labels:
+            keywords["ignore_index"] = -100
+        if self._properties["class_weight"]:
+            keywords["class_weight"] = None
+        self.family_keywords = keywords
+        targets = self._arguments[count:]
+        return self._arguments[0], self._arguments[1:count], targets[0] if targets else ""
+
+    def dense(self, function: Any) -> Any:
+        """Register the loss's function of a row with a dense target (a decorator)."""
+        self._dense_function = function
+        _engine.source_digest(function)
+        return function
+
+    def sample(
+        self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
+    ) -> tuple[Array, ...]:
+        drawn = (DOMAINS[domain](rng, shape) for domain in self._properties["domains"])
+        return tuple(
+            array if array.ndim < len(shape) else np.asarray(array).astype(dtype)
+            for array in drawn
+        )  # fmt: skip
+
+    def _evaluate(
+        self, arrays: tuple[Any, ...], given: dict[str, Any], common: dict[str, Any]
+    ) -> tuple[Any, Any, Any]:
+        if common is HESSIAN and not self._properties["hessian"]:
+            raise NotImplementedError(
+                f"{self.name}: it has no diagonal Hessian; expected value_and_grad"
+            )
+        return super()._evaluate(arrays, given, common)
+
+    def _batch(self, arrays: tuple[Any, ...], given: dict[str, Any]) -> Batch:
+        name, count = self.name, self._properties["inputs"]
+        pred = check.prediction(arrays[0], name, self._pred_name)
+        axis = check.class_axis(given.get("axis", -1), name, self._pred_name, pred)
+        rows = pred.shape[:axis] + pred.shape[axis + 1 :]
+        options: dict[str, Any] = {"axis": axis}
+        others = tuple(
+            self._like_pred(value, argument, pred)
+            for value, argument in zip(arrays[1:count], self._other_names, strict=True)
+        )
+        target = None
+        if self._target_name:
+            target = self._target(arrays[count], pred, rows, axis)
+        if self._takes_labels:
+            options["ignore_index"] = check.integer(
+                given.get("ignore_index", -100), name, "ignore_index", -(2**63),
+                "an integer of 64 bits",
+            )  # fmt: skip
+        if given.get("class_weight") is not None:
+            options["class_weight"] = check.weights(
+                given["class_weight"], name, "class_weight", ((pred.shape[axis],),), pred.dtype
+            )
+        for key, option in self.options.items():
+            options[key] = option.checked(given.get(key, option.default), name, key)
+        return Batch(pred, target, rows, (rows,), options, others)
+
+    def _like_pred(self, value: Any, argument: str, pred: Array) -> Array:
+        """Return an input as an array of pred's shape and dtype."""
+        array = check.dense_target(value, self.name, argument, pred, self._pred_name)
+        if array.dtype != pred.dtype:
+            expected = f"{pred.dtype} like {self._pred_name}"
+            check.fail(TypeError, self.name, argument, check.describe(array), expected)
+        return array
+
+    def _target(self, value: Any, pred: Array, rows: tuple[int, ...], axis: int) -> Array:
+        name, argument = self.name, self._target_name
+        dense = not self._takes_labels
+        if self._dense_function is not None:
+            dense = check.dimensions(value, name, argument) == pred.ndim
+        if dense:
+            return check.dense_target(value, name, argument, pred, self._pred_name)
+        return check.integer_labels(value, name, argument, rows, pred, axis)
+
+    def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
+        shape, axis, dtype = batch.pred.shape, batch.options["axis"], batch.pred.dtype
+        classes = shape[axis]
+        before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+        inner = before if work.order == "F" else after
+        pred = work.grad.copy() if work.pred is None and work.grad is not None else work.pred
+        inputs = (pred, *(other.values for other in work.others))
+        labels, mass, function = None, None, self._scalar
+        class_weight = batch.options.get("class_weight")
+        class_weight = None if class_weight is None else flat(class_weight, "C")
+        if batch.target is not None and batch.target.ndim == batch.pred.ndim:
+            dense = work.target.astype(dtype, copy=False)
+            if class_weight is not None:
+                run = np.arange(dense.size) // inner % classes
+                dense, class_weight = dense * class_weight[run], None
+            inputs = (*inputs, dense)
+            mass = dense if self._takes_labels else None
+            function = self._dense_function or function
+        elif batch.target is not None:
+            labels = work.target
+        divisor = work.divisor
+        if math.isnan(divisor) and labels is None and mass is None:
+            divisor = float(before * after)
+            if work.sample_weight is not None:
+                finite = work.sample_weight[np.isfinite(work.sample_weight)]
+                divisor = float(finite.sum(dtype=np.float64)) * (divisor / work.sample_weight.size)
+        value, status = _engine.run(
+            _engine.rowwise_kernel,
+            (function, "dense" if labels is None else "labels"),
+            (
+                inputs,
+                labels,
+                mass,
+                (work.grad, *(other.grad for other in work.others)),
+                (work.hess,) if self._properties["hessian"] else (),
+                work.losses,
+                work.sample_weight,
+                class_weight,
+                work.upstream,
+                True if work.accumulate else None,
+                self._scalar_options(batch.options, dtype),
+                batch.options.get("ignore_index", -100),
+                before * after,
+                classes,
+                inner,
+                divisor,
+                work.scale,
+            ),
+            self._nanoseconds * batch.pred.size,
+            work.num_threads,
+        )
+        if status >= 0 and labels is not None:  # the first row, in memory, with a label outside
+            ignore = batch.options["ignore_index"]
+            check.outside_label(self.name, self._target_name, batch.target, status, classes, ignore)
+        return value, status
+
+    def _reference(
+        self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]
+    ) -> tuple[Array, Any, Array, Array]:
+        axis, count = options.pop("axis", -1), self._properties["inputs"]
+        ignore, class_weight = options.pop("ignore_index", -100), options.pop("class_weight", None)
+        inputs = [np.moveaxis(array, axis, -1) for array in arrays[:count]]
+        pred, real = inputs[0], inputs[0].real.dtype
+        classes, rows = pred.shape[-1], pred.shape[:-1]
+        weight = keywords.get("sample_weight")
+        weight = np.ones(rows, real) if weight is None else np.asarray(weight, real)
+        scale = np.ones(classes, real) if class_weight is None else np.asarray(class_weight, real)
+        target_mass = np.ones(rows, real)
+        if len(arrays) > count:
+            target = arrays[count]
+            if target.ndim == pred.ndim:
+                target = np.moveaxis(target, axis, -1).astype(real)
+                if self._takes_labels:
+                    target = scale * target
+                    target_mass = target.sum(axis=-1)
+            else:
+                weight = np.where(target == ignore, 0, weight)
+                target = np.where(target == ignore, 0, target)
+                weight = weight * scale[target]
+                if self._dense_function is not None:
+                    target = (target[..., None] == np.arange(classes)).astype(real)
+            inputs.append(target)
+        value, gradient = self._textbook(*inputs, **options)
+        counts = weight != 0
+
+        def delivered(numbers: Array) -> Array:
+            weighted = np.where(counts[..., None], weight[..., None] * numbers, 0)
+            return np.moveaxis(weighted, -1, axis)
+
+        derivative: Any = gradient
+        if isinstance(derivative, tuple):
+            derivative = tuple(map(delivered, derivative))
+        else:
+            derivative = delivered(derivative)
+        return np.where(counts, weight * value, 0), derivative, weight, target_mass
+
+
+def rowwise(
+    *,
+    arguments: tuple[str, ...],
+    domains: tuple[str, ...],
+    inputs: int = 1,
+    class_weight: bool = False,
+    hessian: bool = False,
+    options: dict[str, Option] | None = None,
+    ulp_bound: float,
+    nanoseconds: float,
+    peers: dict[str, str],
+) -> Callable[[Callable[..., Any]], RowLoss]:
+    """Make a loss of a function of a row, ``(*inputs, target, *gradients, *options) -> loss``.
+
+    The first `inputs` of the `arguments` are differentiated by: the function gets an array for each
+    of their gradients, to be filled, or None. The target, if there is one, is a label (an index) or
+    a row like pred's. With `hessian`, an array for the diagonal of the Hessian (or None) follows
+    the gradients. `domains` tells what each argument is, in keys of DOMAINS. `nanoseconds` is the
+    rough serial time per element.
+    """
+
+    def decorate(function: Any) -> RowLoss:
+        return RowLoss(
+            function,
+            arguments=arguments,
+            domains=domains,
+            inputs=inputs,
+            class_weight=class_weight,
+            hessian=hessian,
+            options=options or {},
+            ulp_bound=ulp_bound,
+            nanoseconds=nanoseconds,
+            peers=peers,
+        )
+
+    return decorate
