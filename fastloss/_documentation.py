@@ -1,5 +1,7 @@
 """Docstrings: what a loss's file says of its own, joined with what holds for every loss."""
 
+import re
+import textwrap
 from inspect import cleandoc
 from typing import TYPE_CHECKING
 
@@ -47,9 +49,11 @@ ValueError
 TypeError
     A dtype is not accepted (nothing is cast silently), or a keyword is unknown.{more_errors}"""
 
-_SOFTMAX_ERRORS = """
+_LABEL_ERROR = """
 IndexError
-    A label is outside ``[0, C)`` and not `ignore_index`; nothing has been written then.
+    A label is outside ``[0, C)`` and not `ignore_index`; nothing has been written then."""
+
+_AXIS_ERROR = """
 numpy.exceptions.AxisError
     `axis` is out of range."""
 
@@ -57,6 +61,24 @@ _LAYOUT = """\
 C-contiguous and Fortran-contiguous arrays are read and written where they are. Other layouts of
 `{pred}`, and a target or buffer that is not in the order of `{pred}`, go through a contiguous
 copy."""
+
+_ROW_LAYOUT = """\
+C-contiguous and Fortran-contiguous arrays are read and written where they are, row by row. Other
+layouts of `{pred}`, and arrays that are not in the order of `{pred}`, go through a contiguous copy;
+so do dense targets of another dtype, and `{pred}` itself with ``grad_out={pred}``."""
+
+_KEYWORDS = {
+    "axis": """\
+axis : int, default -1
+    The axis along which a row's numbers lie.""",
+    "ignore_index": """\
+ignore_index : int, default -100
+    Rows with this label have loss 0, gradient 0 and no weight.""",
+    "class_weight": """\
+class_weight : array_like, shape (C,), optional
+    Weights of the classes; they count in the total weight too.""",
+}
+"""What the row losses take beside their own options; a loss's own words have precedence."""
 
 _METHODS = {
     "value_and_grad": (
@@ -83,8 +105,19 @@ little. Takes the options of `fastloss.{name}`,
 `sample_weight`, `reduction` and `normalizer`."""
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" if line else "" for line in text.splitlines())
+def _filled(template: str, **names: str) -> str:
+    """Return a template with the names put in, its paragraphs broken into lines anew."""
+
+    def fill(paragraph: re.Match[str]) -> str:
+        indent = paragraph[1]
+        return textwrap.fill(
+            " ".join(paragraph[0].split()), 100, initial_indent=indent, subsequent_indent=indent,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
+
+    # lines of one indentation belong together; the head of a parameter, "name : type", stands alone
+    paragraphs = r"^( *)(?!\w+ : )\S.*(?:\n\1(?!\w+ : )\S.*)*"
+    return re.sub(paragraphs, fill, template.format(**names), flags=re.MULTILINE)
 
 
 def of_loss(loss: "Loss", own: str) -> str:
@@ -96,21 +129,39 @@ def of_loss(loss: "Loss", own: str) -> str:
     pred = loss._pred_name
     own = cleandoc(own)
     head, notes, tail = own.partition("\nNotes\n-----\n")
-    softmax = loss.family == "softmax"
-    shape = "one per row" if softmax else f"of the shape of `{pred}` or one per entry of axis 0"
-    common = _COMMON.format(weight_shape=shape, pred=pred)
-    returns = _RETURNS.format(pred=pred, more_errors=_SOFTMAX_ERRORS if softmax else "")
-    layout = _LAYOUT.format(pred=pred)
+    rows = loss.family != "elementwise"
+    shape = "one per row" if rows else f"of the shape of `{pred}` or one per entry of axis 0"
+    keywords = [
+        _KEYWORDS[name] for name in loss.family_keywords if f"\n{name} :" not in head
+    ]  # fmt: skip
+    common = "\n".join([*keywords, _filled(_COMMON, weight_shape=shape, pred=pred)])
+    errors = ""
+    if rows:
+        errors = _LABEL_ERROR if "ignore_index" in loss.family_keywords else ""
+        errors += _AXIS_ERROR
+    returns = _RETURNS.format(pred=pred, more_errors=errors)
+    layout = _filled(_ROW_LAYOUT if loss.family == "rowwise" else _LAYOUT, pred=pred)
     return f"{head.rstrip()}\n{common}\n\n{returns}\n{notes}{layout}\n\n{tail}"
 
 
 def of_method(loss: "Loss", method: str) -> str:
     """Return the docstring of one of a loss's methods."""
     summary, returned = _METHODS[method]
+    if loss._other_names:
+        names = [f"`{name}`" for name in (loss._pred_name, *loss._other_names)]
+        returned = returned.removesuffix(".")
+        returned += f":\na tuple, by {', '.join(names[:-1])} and {names[-1]}."
+    names = {"pred": loss._pred_name, "name": loss.name}
+    returned = _filled(returned, **names)
     if method == "reference":
-        text = f"{summary}\n\n{_REFERENCE}\n\nReturns\n-------\n{returned}\n"
-        return text.format(name=loss.name, pred=loss._pred_name)
+        return f"{summary}\n\n{_filled(_REFERENCE, **names)}\n\nReturns\n-------\n{returned}\n"
     extra = _GRADIENT + ("\n" + _HESSIAN if method == "value_grad_hess" else "")
+    if loss._other_names:
+        extra = extra.replace("grad_out : ndarray", "grad_out : tuple of ndarray")
+        extra = extra.replace("hess_out : ndarray", "hess_out : tuple of ndarray")
+        extra = extra.replace(" `grad_out={pred}` computes in place.", "")
+        extra = extra.replace("the shape", "each of the shape")
     text = f"{summary}\n\nTakes the arguments of `fastloss.{loss.name}` and:\n\n"
-    text += f"Parameters\n----------\n{extra}\n\nReturns\n-------\n{returned}\n"
-    return text.format(pred=loss._pred_name)
+    return (
+        f"{text}Parameters\n----------\n{_filled(extra, **names)}\n\nReturns\n-------\n{returned}\n"
+    )

@@ -34,6 +34,7 @@ class ElementwiseLoss(Loss):
     """A loss with one value per element: pred and target of one shape, of any dimensions."""
 
     family = "elementwise"
+    handled_options = frozenset({"ignore_value"})
 
     def __init__(self, scalar: FunctionType, **record: Any) -> None:
         super().__init__(scalar, **record)
@@ -100,6 +101,21 @@ class ElementwiseLoss(Loss):
             return array
         return option.checked(value, self.name, name)
 
+    def _sample_weight(self, batch: Batch, work: Work) -> Array | None:
+        """Return the weights, 0 for the elements whose target is `ignore_value`."""
+        ignored, weight = batch.options.get("ignore_value"), work.sample_weight
+        if ignored is None:
+            return weight
+        size = batch.pred.size
+        with np.errstate(over="ignore"):  # a number beyond the target's type
+            counts = work.target != ignored
+        if weight is None:
+            return counts.astype(batch.pred.dtype)
+        if weight.size != size:  # one number per entry of the first axis
+            repeated = np.tile if work.order == "F" else np.repeat
+            weight = repeated(weight, size // weight.size)
+        return np.where(counts, weight, batch.pred.dtype.type(0))
+
     def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
         size = batch.pred.size
 
@@ -128,7 +144,7 @@ class ElementwiseLoss(Loss):
             work.grad,
             work.hess,
             work.losses,
-            spread(work.sample_weight),
+            spread(self._sample_weight(batch, work)),
             spread(work.upstream),
             per_class,
             options,
@@ -151,17 +167,18 @@ class ElementwiseLoss(Loss):
         self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]
     ) -> tuple[Array, Any, Array, Array]:
         pred, target = arrays
+        ignored = options.pop("ignore_value", None)
+        counts = np.ones(pred.shape, bool) if ignored is None else target != ignored
         target = target.astype(pred.real.dtype) if target.dtype.kind in "biu" else target
         options = {k: np.asarray(v) if np.ndim(v) else v for k, v in options.items()}
         options |= {name: keywords[name] for name in self.family_keywords if name in keywords}
         value, gradient = self._textbook(pred, target, **options)
         weight = keywords.get("sample_weight")
-        if weight is None:
+        if weight is None and ignored is None:
             return value, gradient, np.ones(pred.shape), np.ones(pred.shape)
-        weight = np.asarray(weight, pred.real.dtype)
-        weight = np.broadcast_to(
-            weight.reshape(weight.shape + (1,) * (pred.ndim - weight.ndim)), pred.shape
-        )
+        weight = np.asarray(1 if weight is None else weight, pred.real.dtype)
+        weight = weight.reshape(weight.shape + (1,) * (pred.ndim - weight.ndim))
+        weight = np.where(counts, weight, 0)
         counts = weight != 0
 
         def weighted(numbers: Any) -> Any:

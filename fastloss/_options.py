@@ -130,3 +130,8 @@ def flag(default: bool) -> Option:
 def signs() -> Option:
     """Return `labels`: whether the two classes are labelled -1 and 1, or 0 and 1."""
     return Choice("pm1", example="01", words=("pm1", "01"))
+
+
+def logarithm_base() -> Option:
+    """Return `base`: the base of the logarithm, e if None."""
+    return Option(None, "a number > 1, or None", lambda x: x > 1, 2.0)

@@ -225,6 +225,7 @@ class RowLoss(Loss):
 
 def rowwise(
     *,
+    loss: type[RowLoss] = RowLoss,
     arguments: tuple[str, ...],
     domains: tuple[str, ...],
     inputs: int = 1,
@@ -241,11 +242,11 @@ def rowwise(
     of their gradients, to be filled, or None. The target, if there is one, is a label (an index) or
     a row like pred's. With `hessian`, an array for the diagonal of the Hessian (or None) follows
     the gradients. `domains` tells what each argument is, in keys of DOMAINS. `nanoseconds` is the
-    rough serial time per element.
+    rough serial time per element; `loss` is the class of the record.
     """
 
     def decorate(function: Any) -> RowLoss:
-        return RowLoss(
+        return loss(
             function,
             arguments=arguments,
             domains=domains,

@@ -16,10 +16,18 @@ import pytest
 
 import fastloss as fl
 
-LOSSES = list(fl.losses().values())
+REPRESENTATIVES = ("mse", "sigmoid_cross_entropy", "softmax_cross_entropy")
+"""The losses on which the templates are tested: in the others they are the same code, and each
+kernel takes a second to compile. What a loss's own file decides is tested on all of them."""
+
+ALL = list(fl.losses().values())
+LOSSES = [loss for loss in ALL if loss.name in REPRESENTATIVES]
 SOFTMAX = [loss for loss in LOSSES if loss.family == "softmax"]
 ELEMENTWISE = [loss for loss in LOSSES if loss.family == "elementwise"]
+PAIRS = [loss for loss in ALL if loss.family != "rowwise" and not loss._other_names]
 
+all_losses = pytest.mark.parametrize("loss", ALL, ids=lambda loss: loss.name)
+all_pairs = pytest.mark.parametrize("loss", PAIRS, ids=lambda loss: loss.name)
 every_loss = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
 every_softmax = pytest.mark.parametrize("loss", SOFTMAX, ids=lambda loss: loss.name)
 every_elementwise = pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss: loss.name)

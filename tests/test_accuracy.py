@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from conftest import all_pairs
 from mpmath import mp, mpf
 
 import fastloss as fl
@@ -387,7 +388,7 @@ def differentiate(loss, pred, target, part):
     return derivative
 
 
-@pytest.mark.parametrize("loss", fl.losses().values(), ids=fl.losses())
+@all_pairs
 def test_derivatives_are_those_of_the_textbook_value(loss):
     pred, target = loss.sample(np.random.default_rng(10), "float64", (24, 40))
     value, gradient, hessian = loss.value_grad_hess(pred, target, reduction="sum")

@@ -15,6 +15,12 @@ def names() -> list[str]:
     return [module.name for module in iter_modules(__path__)]
 
 
+def find(name: str) -> "Loss":
+    """Return the loss of that name, importing no other."""
+    loss: Loss = getattr(import_module(f"{__name__}.{name}"), name)
+    return loss
+
+
 class _Registry(ModuleType):
     """The package itself, callable: one name serves ``import fastloss.losses.mse`` and the call."""
 
@@ -32,7 +38,7 @@ class _Registry(ModuleType):
         >>> fl.losses()["mse"] is fl.mse
         True
         """
-        return {name: getattr(import_module(f"{__name__}.{name}"), name) for name in names()}
+        return {name: find(name) for name in names()}
 
 
 sys.modules[__name__].__class__ = _Registry

@@ -24,10 +24,10 @@ def gaussian_nll(mean, target, var, is_logarithm, full, eps):
         Means of the distributions, of any shape.
     target : array_like
         Observations t, of the shape and dtype of `mean`, or bool or integer.
-    var : array_like
+    var : array_like, optional
         Variances v of the distributions, >= 0, of the shape and dtype of `mean`; values below `eps`
         count as `eps`, and the gradient is taken there.
-    log_var : array_like
+    log_var : array_like, optional
         The logarithms of the variances, instead of `var`; the gradient is by them then.
     full : bool, default False
         Adds the constant ``log(2 π) / 2``.

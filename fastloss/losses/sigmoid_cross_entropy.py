@@ -4,7 +4,7 @@ import numpy as np
 
 from fastloss._families import elementwise
 from fastloss._math import exp_nonpositive, log, log1p_unit
-from fastloss._options import clip_epsilon, positive_weight, smoothing
+from fastloss._options import Option, clip_epsilon, positive_weight, smoothing
 
 
 @elementwise(
@@ -14,6 +14,7 @@ from fastloss._options import clip_epsilon, positive_weight, smoothing
         "pos_weight": positive_weight(),
         "label_smoothing": smoothing(),
         "eps": clip_epsilon(),
+        "ignore_value": Option(None, "a finite number, or None", example=-1.0),
     },
     ulp_bound=4,
     nanoseconds=1.0,
@@ -41,6 +42,9 @@ def sigmoid_cross_entropy(logit, target, pos_weight, label_smoothing, eps):
     eps : float, default 0.0
         In [0, 0.5). Above 0, the textbook form on the clipped probability
         ``q = clip(σ(x), eps, 1 - eps)`` with the gradient ``q - t``.
+    ignore_value : float, optional
+        Elements with exactly this target are left out: their loss and gradient are 0, whatever the
+        logit, and the mean does not count them. Takes an array of weights of the size of `logits`.
 
     Notes
     -----
