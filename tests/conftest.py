@@ -150,10 +150,10 @@ def assert_within(got, expected, allowed, what):
     if got.size == 0:
         return
     finite = np.isfinite(expected) & np.isfinite(got)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore"):
         share = np.abs(wide(got) - expected) / allowed
     same = (got == expected) | (np.isnan(got) & np.isnan(expected))
-    share = np.where(finite, share, np.where(same, 0, np.inf))
+    share = np.where(same, 0, np.where(finite, share, np.inf))
     worst = np.unravel_index(np.argmax(share), got.shape)
     assert share[worst] <= 1, (
         f"{what} at {tuple(map(int, worst))}: {got[worst]!r}, expected {expected[worst]!r}, "

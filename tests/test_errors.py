@@ -7,10 +7,11 @@ import inspect
 
 import numpy as np
 import pytest
-from conftest import LOSSES, every_loss, every_softmax, weight_shape
+from conftest import ALL, LOSSES, every_loss, every_softmax, weight_shape
 from numpy.exceptions import AxisError
 
 import fastloss as fl
+from fastloss._options import Choice, Flag
 
 ROWS, CLASSES = 6, 33
 SENTINEL = 12345.0
@@ -91,9 +92,19 @@ def faults_of_target(loss):
 def faults_of_options(loss):
     arrays = batch(loss)
     for name, option in loss.options.items():
+        if isinstance(option, Flag):
+            for bad in (1, None, "yes"):
+                yield f"{name} {bad!r}", TypeError, name, repr(bad), arrays, {name: bad}
+            continue
+        if isinstance(option, Choice):
+            yield f"{name} word", ValueError, name, "'neither'", arrays, {name: "neither"}
+            yield f"{name} None", TypeError, name, "None", arrays, {name: None}
+            continue
         for bad in (*(x for x in NUMBERS if not option.holds(x)), np.nan, np.inf):
             yield f"{name} {bad}", ValueError, name, str(bad), arrays, {name: bad}
         for bad in ("0.1", None, True, 0.1j, {}):
+            if bad is None and option.default is None:
+                continue
             yield f"{name} {bad!r}", TypeError, name, repr(bad), arrays, {name: bad}
         if option.per_class:
             yield f"{name} short", ValueError, name, "(32,)", arrays, {name: np.ones(CLASSES - 1)}
@@ -238,23 +249,28 @@ def faults_of_buffers(loss):
 FAULTS = [
     pytest.param(loss, *fault[1:], id=f"{loss.name}-{fault[0]}")
     for loss in LOSSES
-    for faults in (
-        faults_of_pred, faults_of_target, faults_of_options, faults_of_keywords, faults_of_buffers,
-    )
+    for faults in (faults_of_pred, faults_of_target, faults_of_keywords, faults_of_buffers)
     for fault in faults(loss)
-]  # fmt: skip
+] + [
+    pytest.param(loss, *fault[1:], id=f"{loss.name}-{fault[0]}")
+    for loss in [*LOSSES, *(loss for loss in ALL if loss not in LOSSES)]
+    for fault in faults_of_options(loss)
+]
 
 
 @pytest.mark.parametrize(("loss", "error", "argument", "got", "arrays", "keywords"), FAULTS)
 def test_faults(loss, error, argument, got, arrays, keywords):
     keywords = dict(keywords)
     buffers = {}
-    for name in ("grad_out", "hess_out"):
+    call = loss.value_grad_hess if loss in LOSSES else loss
+    if loss._other_names and loss.family == "elementwise":
+        keywords["var"] = np.ones_like(arrays[0])
+    for name in ("grad_out", "hess_out") if loss in LOSSES else ():
         if name not in keywords and isinstance(arrays[0], np.ndarray):
             buffers[name] = np.full(arrays[0].shape, SENTINEL, "f4")
     inputs = [array.copy() for array in arrays if isinstance(array, np.ndarray)]
     with pytest.raises(error) as caught:
-        loss.value_grad_hess(*arrays, **buffers, **keywords)
+        call(*arrays, **buffers, **keywords)
     assert type(caught.value) is error
     message = str(caught.value)
     assert message.startswith(f"{loss.name}: "), message

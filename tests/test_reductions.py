@@ -5,6 +5,7 @@ import numba
 import numpy as np
 import pytest
 from conftest import (
+    ALL,
     all_pairs,
     allowed_errors,
     assert_agrees,

@@ -26,8 +26,9 @@ def singles(name, pred, target, **options):
 PRECISION = 700
 STEP = mpf(2) ** -120
 """Of the central differences: their relative error, about STEP**2, is far below 2**-53."""
-NOISE = mpf(2) ** -440
-"""Of the second difference, relative to the loss: PRECISION less what STEP**2 takes."""
+NOISE = mpf(2) ** -390
+"""What a curvature, relative to the loss, counts as at least: PRECISION less what STEP**2 takes,
+and float64's own 53 bits."""
 HESSIAN_BOUND = 12
 """The docstrings state a bound on the loss and the gradient only; a cube has thrice their error."""
 
@@ -84,7 +85,7 @@ OPTIONS = {
 def differences(dtype):
     """Predictions and targets for losses of p - t: any size of it, and p close to t."""
     rng = np.random.default_rng(1)
-    sizes = np.concatenate([10.0 ** np.linspace(-17, 15, 60), np.linspace(0.05, 3, 60), [20, 88]])
+    sizes = np.concatenate([10.0 ** np.linspace(-17, 15, 60), np.linspace(0.051, 3, 60), [20, 88]])
     pred = np.concatenate([sizes, -sizes, 3 * rng.standard_normal(60), rng.uniform(-700, 700, 20)])
     target = np.concatenate([np.zeros(2 * len(sizes)), rng.standard_normal(60), np.ones(20)])
     near = rng.standard_normal(40)
@@ -130,18 +131,19 @@ def truth(formula, pred, target, options):
     below, here, above = (formula(pred + k * STEP, target, **options) for k in (-1, 0, 1))
     slopes = [(high - low) / (2 * STEP) for low, high in zip(below, above, strict=True)]
     bends = [(a - 2 * b + c) / STEP**2 for a, b, c in zip(below, here, above, strict=True)]
-    bends = [
-        bend if abs(bend) > NOISE * abs(b) else mpf(0) for bend, b in zip(bends, here, strict=True)
-    ]
-    return [(sum(terms), max(map(abs, terms))) for terms in (here, slopes, bends)]
+    parts = (here, slopes, bends)
+    sizes = [max(map(abs, terms)) for terms in parts]
+    sizes[2] = max(sizes[2], NOISE * sizes[0])
+    return [(sum(terms), size) for terms, size in zip(parts, sizes, strict=True)]
 
 
 def ulps(got, true, scale):
-    """Return the error of a number in ulp of a number of the size `scale`."""
+    """Return the error of a number in ulp of a number of the size `scale`; underflow is none."""
     limits = np.finfo(got.dtype)
     size = min(max(abs(scale), mpf(float(limits.smallest_normal))), mpf(float(limits.max)))
-    error = mpf(float(got)) - true if np.isfinite(got) else mpf("inf")
-    return float(abs(error) / mpf(float(np.spacing(got.dtype.type(float(size))))))
+    error = abs(mpf(float(got)) - true) if np.isfinite(got) else mpf("inf")
+    flushed = error <= 4 * float(limits.smallest_normal)
+    return 0.0 if flushed else float(error / mpf(float(np.spacing(got.dtype.type(float(size))))))
 
 
 def worst_errors(name, dtype, options):

@@ -49,7 +49,7 @@ def cosface(cosines, label, grad, scale, margin):
     >>> import fastloss as fl
     >>> cosines = np.array([[0.75, 0.25], [0.25, 0.75]])
     >>> fl.cosface(cosines, [0, 0], scale=10.0, margin=0.25, reduction="none")
-    array([0.07888973, 7.50055299])
+    array([0.07888973, 7.50055293])
     """
     own = np.float64(cosines[label]) - np.float64(margin)
     return rival_cross_entropy(cosines, label, own, 1.0, scale, grad)

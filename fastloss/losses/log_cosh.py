@@ -43,7 +43,8 @@ def log_cosh(pred, target):
     # log cosh r = |r| - log 2 + log1p(e^(-2|r|)), where the subtraction loses nothing.
     # tanh r = w / (w + 2), w = e^(2|r|) - 1 = s (s + 2), s = e^|r| - 1.
     # s is kept so small that s² does not overflow: the results have long reached their limits.
-    s = min(expm1(size), T(0.5) * np.sqrt(np.finfo(T).max))
+    limit = T(0.5) * np.sqrt(np.finfo(T).max)
+    s = min(expm1(size), limit)
     decay = T(1) / (T(1) + s)
     small = size < T(1.3)
     z = T(0.5) * (size * size)
@@ -56,7 +57,7 @@ def log_cosh(pred, target):
     steepness = w / (w + T(2))
     slope = -steepness if residual < T(0) else steepness
     secant = (s + T(1)) / (T(0.5) * w + T(1))  # 1 / cosh r
-    return loss, slope, secant * secant
+    return loss, slope, T(0) if s >= limit else secant * secant
 
 
 @log_cosh.textbook

@@ -1,39 +1,76 @@
 """Sparsemax loss: the convex loss whose link is the projection onto the simplex."""
 
 import numpy as np
+from numba import njit
 
 from fastloss._drivers.common import inlined, largest
-from fastloss._drivers.softmax_row import lead
+from fastloss._jit import MATHEMATICS
 from fastloss._math import maximum
 from fastloss._rowwise import rowwise
+
+# With the drop v_c = max x - x_c and s = max x - τ, the probabilities are p_c = max(0, s - v_c). In
+# near rows, s < 1/2, this loses nothing. Else p may be small beside s ~ 1, and t = 1 - s serves:
+# p_c = (1 - v_c) - t, and 1 - p_c = v_c + t. Differences are rounded as written, hence MATHEMATICS.
+
+
+@njit(**MATHEMATICS)
+def drop(top, x):
+    """Return ``top - x``."""
+    return top - x
+
+
+@njit(**MATHEMATICS)
+def probability(v, s, t):
+    """Return the probability of a class with the drop v."""
+    T = type(v)
+    return maximum(s - v if s < T(0.5) else (T(1) - v) - t, T(0))
+
+
+@njit(**MATHEMATICS)
+def slope_of_label(v, t):
+    """Return ``p - 1`` of a class with the drop v."""
+    return maximum(-(v + t), -type(v)(1))
+
+
+@njit(**MATHEMATICS)
+def slope_of_mass(v, s, t, mass):
+    """Return ``p - mass`` of a class of the support: 1 - mass is exact for masses near 1."""
+    T = type(v)
+    return (s - v) - mass if s < T(0.5) else ((T(1) - mass) - v) - t
 
 
 @inlined
 def threshold(logits):
-    """Return ``(top, t, size)`` such that ``p_c = max(0, 1 + (x_c - top) - t)`` sums to 1.
+    """Return ``(max x, s, t, size)``, the last being that of the support.
 
-    After Michelot: with ``u_c = 1 + (x_c - top)``, t is ``(Σ u_c - 1) / size`` over the support, at
-    first a superset of it; what is not above t leaves it, until nothing does. Entries of u = 1 are
-    counted instead of summed, so that nothing cancels in the sum less 1.
+    After Michelot: s is ``(1 + Σ v) / size`` over a superset of the support, from which those with
+    ``v >= s`` are taken until there are none. Nothing cancels in this sum, and neither in that of
+    t, ``Σ (1 - v) - 1``, for the largest (v = 0) are counted.
     """
     T = type(logits[0])
     top = largest(logits)
-    tops = T(0)
-    for c in range(logits.size):
-        tops += T(1) if lead(logits[c], top, T(1)) == T(1) else T(0)
-    t, before = top - top, np.inf  # 0; NaN where the largest is NaN or infinite
+    zero = top - top  # NaN where the largest is NaN or infinite
+    s, before = T(1) + zero, np.inf
     while True:
-        total, others = 0.0, T(0)
+        total, size = 0.0, T(0)
         for c in range(logits.size):
-            u = lead(logits[c], top, T(1))
-            inside = T(1) if (u > t) & (u < T(1)) else T(0)
-            total += np.float64(maximum(u, T(0)) * inside)  # two sums of choices do not vectorise
-            others += inside
-        size = np.float64(others + tops)
-        t = (top - top) + T((total + np.float64(tops - T(1))) / size)
-        if size >= before or others == T(0):
-            return top, t, T(size)
-        before = size
+            v = drop(top, logits[c])
+            inside = T(1) if v < s else T(0)
+            total += np.float64(min(v, T(1)) * inside)  # two sums of choices do not vectorise
+            size += inside
+        s = zero + T((1.0 + total) / np.float64(size))
+        if (size >= before) | (size == T(1)):
+            break
+        before = np.float64(size)
+    rest, tops = 0.0, T(0)
+    for c in range(logits.size):
+        v = drop(top, logits[c])
+        first = T(1) if v == T(0) else T(0)
+        inside = T(1) if v < s else T(0)
+        rest += np.float64((T(1) - min(v, T(1))) * (inside - first))
+        tops += first
+    t = zero + T((rest + np.float64(tops - T(1))) / np.float64(size))
+    return top, s, t, size
 
 
 @rowwise(
@@ -65,7 +102,7 @@ def sparsemax(logits, label, grad, hess):
     ``½ Σ_{c in S} (x_c² - τ²) - Σ t_c x_c + ½ Σ t_c²``. It is computed as the sum
     ``½ Σ (p_c - t_c)² + Σ_{c not in S} t_c (τ - x_c)`` of nothing negative, relative to the largest
     logit, so that logits of any finite size work and small losses keep their digits: loss and
-    gradient are within 4 ulp, beyond what the rounding of ``1 + x_c - max x`` moves them by. The
+    gradient are within 4 ulp, beyond what the rounding of ``max x - x_c`` moves them by. The
     threshold τ is that of the exact finite method of Michelot.
 
     References
@@ -80,29 +117,31 @@ def sparsemax(logits, label, grad, hess):
     >>> import numpy as np
     >>> import fastloss as fl
     >>> logits = np.array([[1.0, 0.5, -1.0], [3.0, 0.0, 0.0]])
-    >>> fl.sparsemax.value_and_grad(logits, [0, 0], reduction="none")
-    (array([0.0625, 0.    ]), array([[-0.25,  0.25,  0.  ],
-           [ 0.  ,  0.  ,  0.  ]]))
+    >>> fl.sparsemax(logits, [0, 0], reduction="none")
+    array([0.0625, 0.    ])
+    >>> fl.sparsemax.grad(logits, [0, 1], reduction="none")
+    array([[-0.25,  0.25,  0.  ],
+           [ 1.  , -1.  ,  0.  ]])
     """
     T = type(logits[0])
     place = np.intp(label)
-    top, t, size = threshold(logits)
+    top, s, t, size = threshold(logits)
     squares = 0.0
     for c in range(logits.size):
-        p = maximum(lead(logits[c], top, T(1)) - t, T(0))
+        p = probability(drop(top, logits[c]), s, t)
         p = p if c != place else T(0)
         squares += np.float64(p) * np.float64(p)
         if grad is not None:
             grad[c] = p
         if hess is not None:
             hess[c] = (size - T(1)) / size if p > T(0) else T(0)
-    own = logits[label] - top
-    slope = maximum(own - t, T(-1))
+    own = drop(top, logits[label])
+    slope = slope_of_label(own, t)
     if grad is not None:
         grad[place] = slope
     if hess is not None:
-        hess[place] = (size - T(1)) / size if own - t > T(-1) else T(0)
-    beyond = maximum(lead(top, logits[label], t - T(1)), T(0))
+        hess[place] = (size - T(1)) / size if own < s else T(0)
+    beyond = maximum(drop(own, s), T(0))
     return T(0.5 * (squares + np.float64(slope) * np.float64(slope)) + np.float64(beyond))
 
 
@@ -110,16 +149,15 @@ def sparsemax(logits, label, grad, hess):
 def dense_sparsemax(logits, mass, grad, hess):
     """Return the loss of a row whose target is the `mass` of each class."""
     T = type(logits[0])
-    top, t, size = threshold(logits)
+    top, s, t, size = threshold(logits)
     squares, beyond = 0.0, 0.0
     for c in range(logits.size):
-        u = lead(logits[c], top, T(1))
-        outside = u <= t
-        slope = lead(u, mass[c], -t)  # 1 - t_c is exact near 1, and t is accurate near 0
-        slope = -mass[c] if outside else slope
+        v = drop(top, logits[c])
+        outside = v >= s
+        slope = -mass[c] if outside else slope_of_mass(v, s, t, mass[c])
         squares += np.float64(slope) * np.float64(slope)
-        cost = np.float64(mass[c]) * (np.float64(t) - np.float64(u))
-        beyond += cost if outside & (mass[c] != T(0)) else 0.0
+        cost = mass[c] * drop(v, s) if mass[c] != T(0) else T(0)
+        beyond += np.float64(cost if outside else T(0))
         if grad is not None:
             grad[c] = slope
         if hess is not None:

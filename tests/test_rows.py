@@ -1,0 +1,456 @@
+"""Losses of whole rows and losses with several inputs: numbers, and what all of them share."""
+
+import itertools
+
+import numpy as np
+import pytest
+from conftest import ALL, assert_same_bits, every_dtype
+from mpmath import mp, mpf
+
+import fastloss as fl
+
+PRECISION = 400
+STEP = mpf(2) ** -130
+ROWS = [loss for loss in ALL if loss.family == "rowwise" and loss.name != "info_nce"]
+LABELS = [loss for loss in ROWS if "ignore_index" in loss.family_keywords]
+SEVERAL = [loss for loss in ALL if loss._other_names]
+REPRESENTATIVES = [fl.nll, fl.entropy, fl.softmax_kl, fl.triplet_margin]
+"""A target of each kind, and several inputs: the template is the same code in all the others."""
+
+representative = pytest.mark.parametrize("loss", REPRESENTATIVES, ids=lambda loss: loss.name)
+every_label_loss = pytest.mark.parametrize("loss", LABELS, ids=lambda loss: loss.name)
+every_several = pytest.mark.parametrize("loss", SEVERAL, ids=lambda loss: loss.name)
+
+
+def tuple_of(derivatives):
+    return derivatives if isinstance(derivatives, tuple) else (derivatives,)
+
+
+def keywords_of(loss, shape, dtype, rng):
+    """Return the arrays that a loss needs by keyword."""
+    return {"var": rng.gamma(2, size=shape).astype(dtype)} if loss.name == "gaussian_nll" else {}
+
+
+# Numbers: the textbook value of one row in mpmath, and what its terms are as large as.
+
+
+def _softmax(x):
+    powers = [mp.exp(v - max(x)) for v in x]
+    return [power / sum(powers) for power in powers]
+
+
+def _norm(r, p=2):
+    return sum(abs(v) ** p for v in r) ** (mpf(1) / p)
+
+
+def _cosine(a, b):
+    return 1 - mp.fdot(a, b) / (_norm(a) * _norm(b))
+
+
+def _triplet(a, b, c, margin=1, p=2, swap=False):
+    near, far, across = (
+        _norm([u - v for u, v in zip(x, y, strict=True)], p) for x, y in ((a, b), (a, c), (b, c))
+    )
+    return max(near - (min(far, across) if swap else far) + margin, mpf(0))
+
+
+def _jensen_shannon(p, t, base=mp.e):
+    middle = [(u + v) / 2 for u, v in zip(p, t, strict=True)]
+
+    def divergence(x):
+        return sum(u * mp.log(u / m) for u, m in zip(x, middle, strict=True) if u != 0)
+
+    return (divergence(p) + divergence(t)) / 2 / mp.log(base)
+
+
+def _softmax_kl(x, t, temperature=1):
+    p, q = (_softmax([v / mpf(temperature) for v in row]) for row in (x, t))
+    return mpf(temperature) ** 2 * sum(
+        v * (mp.log(v) - mp.log(u)) for u, v in zip(p, q, strict=True)
+    )
+
+
+def _tversky(p, t, alpha=0.5, beta=0.5, smooth=1, from_logits=False):
+    p = [1 / (1 + mp.exp(-v)) for v in p] if from_logits else p
+    pairs = list(zip(p, t, strict=True))
+    hits = sum(u * v for u, v in pairs)
+    missed = beta * sum((1 - u) * v for u, v in pairs)
+    false = alpha * sum(u * (1 - v) for u, v in pairs)
+    return 1 - (hits + smooth) / (hits + false + missed + smooth)
+
+
+TRUTHS = {
+    "nll": lambda x, y: -x[y],
+    "categorical_cross_entropy": lambda p, y: -mp.log(p[y]),
+    "entropy": lambda p, base=mp.e: -sum(v * mp.log(v) for v in p) / mp.log(base),
+    "jensen_shannon": _jensen_shannon,
+    "softmax_kl": _softmax_kl,
+    "cosine_distance": _cosine,
+    "triplet_margin": _triplet,
+    "dice": lambda p, t, smooth=1, from_logits=False: _tversky(
+        p, t, smooth=mpf(smooth) / 2, from_logits=from_logits
+    ),
+    "tversky": _tversky,
+}
+"""The value of a row, given its arrays as lists of mpf and its label as int."""
+
+CANCELS = {
+    "entropy": (0, 2),
+    "softmax_kl": (3, 2),
+    "cosine_distance": (1, 2),
+    "triplet_margin": (8, 2),
+    "dice": (0, 1),
+    "tversky": (0, 1),
+}
+"""Where terms of a loss or of its gradient cancel: the size of these terms, at most."""
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+@every_dtype
+def test_values_and_gradients_are_those_of_the_formula(name, dtype, rng):
+    loss = getattr(fl, name)
+    epsilon = float(np.finfo(dtype).eps)
+    for options in [{}, *({key: option.example} for key, option in loss.options.items())]:
+        if "eps" in options:
+            continue  # clipping, tested below
+        arrays = loss.sample(rng, dtype, (6, 5))
+        if options.get("from_logits"):
+            arrays = (3 * rng.standard_normal((6, 5)).astype(dtype), *arrays[1:])
+        values, gradients = loss.value_and_grad(*arrays, reduction="none", **options)
+        value_size, gradient_size = CANCELS.get(name, (0, 0))
+        with mp.workprec(PRECISION):
+            for row in range(6):
+                exact = [
+                    [mpf(float(v)) for v in array[row]] if array.ndim == 2 else int(array[row])
+                    for array in arrays
+                ]
+                true = TRUTHS[name](*exact, **options)
+                allowed = loss.ulp_bound * epsilon * float(abs(true) + value_size)
+                assert abs(values[row] - true) <= allowed, (name, options, row, values[row], true)
+                for k, gradient in enumerate(tuple_of(gradients)):
+                    for c in range(5):
+                        sides = []
+                        for step in (STEP, -STEP):
+                            moved = [list(x) if isinstance(x, list) else x for x in exact]
+                            moved[k][c] += step
+                            sides.append(TRUTHS[name](*moved, **options))
+                        slope = (sides[0] - sides[1]) / (2 * STEP)
+                        allowed = loss.ulp_bound * epsilon * float(abs(slope) + gradient_size)
+                        error = abs(gradient[row, c] - slope)
+                        assert error <= allowed, (name, options, row, c, gradient[row, c], slope)
+
+
+def test_nearly_equal_distributions_have_an_accurate_divergence():
+    p = np.array([[0.25, 0.75]])
+    t = p + np.array([[1e-9, -1e-9]])
+    with mp.workprec(PRECISION):
+        true = _jensen_shannon(*([mpf(v) for v in x[0]] for x in (p, t)))
+    assert abs(fl.jensen_shannon(p, t) / true - 1) < 1e-6  # the inputs' own rounding, 1e-17 / 1e-9
+    assert fl.jensen_shannon(p, p) == 0
+
+
+def test_nearly_parallel_embeddings_have_an_accurate_distance():
+    a = np.array([[1.0, 0.0]])
+    b = np.array([[1.0, 1e-9]])
+    assert abs(fl.cosine_distance(a, b) / 5e-19 - 1) < 1e-6
+    assert fl.cosine_distance(1e200 * a, 1e-200 * a) < 1e-30
+
+
+def test_clipped_probabilities_keep_a_gradient():
+    p = np.array([[0.0, 1.0]])
+    value, grad = fl.categorical_cross_entropy.value_and_grad(p, [0], eps=1e-3)
+    np.testing.assert_allclose(value, -np.log(1e-3), rtol=1e-15)
+    np.testing.assert_allclose(grad, [[-1e3, 0]], rtol=1e-15)
+    assert fl.categorical_cross_entropy(p, [0], eps=0.0) == np.inf
+
+
+def test_worked_numbers():
+    p = np.array([(0.2, 0.5, 0.3), (0.2, 0.2, 0.6)])
+    np.testing.assert_allclose(
+        fl.categorical_cross_entropy(p, [2, 2], reduction="none"), [1.20, 0.51], atol=0.005
+    )
+    p = np.array([(0.4, 0.3, 0.05, 0.05, 0.2), (0.98, 0.01, 0, 0, 0.01)])
+    np.testing.assert_allclose(
+        fl.categorical_cross_entropy(p, [0, 0], reduction="none"), [0.916, 0.02], atol=5e-4
+    )
+    p = np.array(
+        [(0.25,) * 4, (0.1, 0.1, 0.8, 0.1), (0.1, 0.7, 0.1, 0.1), (0.01, 0.97, 0.01, 0.01)]
+    )
+    p /= p.sum(axis=1, keepdims=True)  # the second does not sum to 1
+    expected = [1.3862944, 2.3978953, 0.35667497, 0.030459179]
+    got = fl.categorical_cross_entropy(p, [1] * 4, reduction="none")
+    np.testing.assert_allclose(got, expected, rtol=2e-6)  # printed by a float32 library
+    assert abs(fl.entropy(np.array([(0.7, 0.2, 0.1)])) - 0.8018) < 5e-5
+    p = np.array([(0.25,) * 4, (0.1, 0.1, 0.1, 0.7), (0.01, 0.01, 0.01, 0.97)])
+    expected = [2.0, 1.3567797, 0.24194068]  # float32 figures too
+    np.testing.assert_allclose(fl.entropy(p, base=2, reduction="none"), expected, rtol=5e-7)
+
+
+def test_identities(rng):
+    p, t = (fl.jensen_shannon.sample(rng, "float64", (7, 5))[k] for k in (0, 1))
+    # KL = CE - entropy, row by row
+    kl = fl.kl_div(np.log(p), t, reduction="sum")
+    cross = fl.categorical_cross_entropy(p, t, reduction="sum")
+    np.testing.assert_allclose(kl, cross - fl.entropy(t, reduction="sum"), rtol=1e-12)
+    np.testing.assert_allclose(fl.jensen_shannon(p, t), fl.jensen_shannon(t, p), rtol=1e-14)
+    # distillation of logits is the KL divergence of their softmax
+    x, y = np.log(p) + 3, np.log(t) - 2
+    np.testing.assert_allclose(fl.softmax_kl(x, y, reduction="sum"), kl, rtol=1e-12)
+    # softmax cross-entropy is nll of the log-softmax
+    labels = rng.integers(0, 5, 7)
+    np.testing.assert_allclose(
+        fl.nll(np.log(p), labels), fl.softmax_cross_entropy(x, labels), rtol=1e-13
+    )
+    region = rng.integers(0, 2, p.shape)
+    np.testing.assert_allclose(
+        fl.tversky(p, region, smooth=0.5), fl.dice(p, region, smooth=1.0), rtol=1e-14
+    )
+
+
+# What the templates do, whatever the loss.
+
+
+@representative
+def test_layouts_threads_and_calls_agree_to_the_bit(loss, rng):
+    arrays = loss.sample(rng, "float32", (300, 7))
+    value, gradients = loss.value_and_grad(*arrays, reduction="none", num_threads=1)
+    gradients = tuple_of(gradients)
+    value_alone = loss(*arrays, reduction="none")
+    np.testing.assert_allclose(value_alone, value, rtol=1e-5, atol=1e-6)
+    layouts = (
+        (-1, lambda a: a, lambda g: g),
+        (-1, np.asfortranarray, lambda g: g),
+        (-1, lambda a: np.repeat(a, 2, axis=0)[::2], lambda g: g),
+        (0, lambda a: np.ascontiguousarray(np.moveaxis(a, -1, 0)), lambda g: np.moveaxis(g, 0, -1)),
+        (
+            1,
+            lambda a: np.ascontiguousarray(np.moveaxis(a.reshape(3, 100, 7), -1, 1)),
+            lambda g: np.moveaxis(g, 1, -1).reshape(300, 7),
+        ),
+    )
+    for axis, laid, back in layouts:
+        given = [laid(a) if a.ndim == 2 else a.reshape(3, 100) if axis == 1 else a for a in arrays]
+        again, others = loss.value_and_grad(*given, axis=axis, reduction="none")
+        np.testing.assert_array_equal(again.reshape(-1), value)
+        for one, other in zip(tuple_of(others), gradients, strict=True):
+            assert_same_bits(np.ascontiguousarray(back(one)), other, f"{loss.name} axis {axis}")
+    means = {loss.value_and_grad(*arrays, num_threads=count)[0] for count in (1, 2)}
+    assert len(means) == 1, means
+    large = loss.sample(rng, "float32", (60_000, 7))
+    one, two = (loss.value_and_grad(*large, num_threads=count) for count in (1, 2))
+    assert one[0] == two[0]
+    for a, b in zip(tuple_of(one[1]), tuple_of(two[1]), strict=True):
+        assert_same_bits(a, b, loss.name)
+
+
+@representative
+def test_weights_poison_and_accumulation(loss, rng):
+    arrays = loss.sample(rng, "float32", (9, 6))
+    weight = rng.uniform(0.5, 2, 9).astype("f4")
+    weight[4] = 0
+    values, singles = loss.value_and_grad(*arrays, reduction="none")
+    for array in arrays:
+        if array.ndim == 2:
+            array[4] = np.nan
+    value, gradients = loss.value_and_grad(*arrays, sample_weight=weight)
+    counts = weight != 0
+    expected = np.sum(weight[counts] * values[counts].astype(float)) / weight.sum(dtype=float)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    outs = tuple(np.ones_like(gradient) for gradient in tuple_of(gradients))
+    given = outs if loss._other_names else outs[0]
+    keywords = {"sample_weight": weight, "upstream": 2.0}
+    _, returned = loss.value_and_grad(*arrays, grad_out=given, accumulate=True, **keywords)
+    for single, gradient, out, same in zip(
+        tuple_of(singles), tuple_of(gradients), outs, tuple_of(returned), strict=True
+    ):
+        assert out is same
+        share = np.where(counts, weight / weight.sum(dtype=float), 0)[:, None]
+        assert (gradient[4] == 0).all()
+        size = np.abs(single[counts]).max()
+        expected = np.where(share > 0, share * single, 0)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6 * size)
+        np.testing.assert_allclose(out, 1 + 2 * gradient, rtol=1e-6, atol=1e-6 * size)
+
+
+@representative
+def test_reductions_and_nothing_that_counts(loss, rng):
+    arrays = loss.sample(rng, "float64", (8, 5))
+    singles = loss(*arrays, reduction="none")
+    assert np.isclose(loss(*arrays), singles.mean(), rtol=1e-13)
+    assert np.isclose(loss(*arrays, reduction="sum"), singles.sum(), rtol=1e-13)
+    assert np.isclose(loss(*arrays, normalizer=3.0), singles.sum() / 3, rtol=1e-13)
+    value, gradients = loss.value_and_grad(*arrays, sample_weight=np.zeros(8))
+    assert value == 0
+    assert all((gradient == 0).all() for gradient in tuple_of(gradients))
+    empty = [array[:0] for array in arrays]
+    value, gradients = loss.value_and_grad(*empty)
+    assert value == 0
+    assert all(gradient.shape == (0, 5) for gradient in tuple_of(gradients))
+
+
+@every_label_loss
+def test_labels(loss, rng):
+    pred, labels = loss.sample(rng, "float32", (6, 4))
+    labels[2] = -100
+    pred[2] = np.nan
+    value, grad = loss.value_and_grad(pred, labels)
+    keep = np.arange(6) != 2
+    expected, kept = loss.value_and_grad(pred[keep], labels[keep])
+    assert np.isclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(grad[keep], kept, rtol=1e-6)
+    assert (grad[2] == 0).all()
+    for kind in ("u1", "i2", "u8"):
+        clean = np.where(keep, labels, 0).astype(kind)
+        assert_same_bits(loss.grad(pred[keep], clean[keep]), kept)
+    for bad in (4, -1):
+        wrong = np.where(keep, labels, 0)
+        wrong[5] = bad
+        out = np.full_like(pred, 7)
+        with pytest.raises(IndexError, match=rf"{loss.name}: labels is {bad} at row 5"):
+            loss.value_and_grad(pred, wrong, grad_out=out)
+        assert (out == 7).all()
+
+
+@representative
+def test_in_place(loss, rng):
+    if loss._other_names:
+        pytest.skip("several gradients have no place to be in")
+    arrays = loss.sample(rng, "float32", (5, 4))
+    expected = loss.grad(*arrays)
+    assert loss.grad(*arrays, grad_out=arrays[0]) is arrays[0]
+    assert_same_bits(arrays[0], expected)
+
+
+@pytest.mark.parametrize("loss", [x for x in ROWS if x._properties["hessian"]], ids=repr)
+def test_hessian_is_the_derivative_of_the_textbook_gradient(loss, rng):
+    arrays = loss.sample(rng, "float64", (6, 5))
+    hessian = loss.value_grad_hess(*arrays, reduction="none")[2]
+    for c in range(5):
+        step = np.where(np.arange(5) == c, 1e-30j, 0)
+        moved = loss.reference(arrays[0] + step, *arrays[1:], reduction="none")[1]
+        np.testing.assert_allclose(hessian[:, c], moved.imag[:, c] / 1e-30, rtol=1e-11, atol=1e-13)
+
+
+def test_losses_without_a_hessian_say_so(rng):
+    arrays = fl.triplet_margin.sample(rng, "float32", (3, 2))
+    with pytest.raises(NotImplementedError, match="triplet_margin: it has no diagonal Hessian"):
+        fl.triplet_margin.value_grad_hess(*arrays)
+
+
+# Several inputs that get a gradient.
+
+
+@every_several
+def test_several_gradients_by_one_convention(loss, rng):
+    arrays = loss.sample(rng, "float64", (6, 3))
+    keywords = keywords_of(loss, (6, 3), "float64", rng)
+    count = 1 + len(loss._other_names)
+    value, gradients = loss.value_and_grad(*arrays, **keywords)
+    assert isinstance(gradients, tuple)
+    assert len(gradients) == count
+    for one, other in zip(loss.grad(*arrays, **keywords), gradients, strict=True):
+        assert_same_bits(one, other)
+    true_value, true = loss.reference(*arrays, **keywords)
+    np.testing.assert_allclose(value, true_value, rtol=1e-12)
+    for gradient, expected in zip(gradients, true, strict=True):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-10, atol=1e-14)
+    # the textbook's gradients are the derivatives of its value, by each input in turn
+    named = dict(zip(loss._arguments, arrays, strict=True)) | keywords
+    for name, gradient in zip((loss._pred_name, *loss._other_names), gradients, strict=True):
+        for place in itertools.product(range(6), range(3)):
+            moved = {key: array.astype(complex) for key, array in named.items()}
+            moved[name][place] += 1e-30j
+            positional = [moved.pop(key) for key in loss._arguments]
+            slope = np.imag(loss.reference(*positional, **moved)[0]) / 1e-30
+            np.testing.assert_allclose(gradient[place], slope, rtol=1e-9, atol=1e-12)
+
+
+@every_several
+def test_buffers_of_several_gradients(loss, rng):
+    arrays = loss.sample(rng, "float32", (6, 4))
+    keywords = keywords_of(loss, (6, 4), "float32", rng)
+    expected = loss.grad(*arrays, **keywords)
+    outs = tuple(np.ones((6, 4), "f4", order=order) for order in "CFC"[: len(expected)])
+    returned = loss.grad(*arrays, grad_out=outs, accumulate=True, **keywords)
+    for out, same, gradient in zip(outs, returned, expected, strict=True):
+        assert out is same
+        np.testing.assert_allclose(out, 1 + gradient, rtol=1e-6)
+    for wrong, error, words in (
+        (outs[0], TypeError, "expected a tuple of"),
+        (outs[:1], TypeError, "expected a tuple of"),
+        ((outs[0],) * len(outs), ValueError, "overlapping another grad_out"),
+        ((arrays[0], *outs[1:]), ValueError, "overlapping"),
+    ):
+        with pytest.raises(error, match=words):
+            loss.grad(*arrays, grad_out=wrong, **keywords)
+
+
+@every_several
+def test_shapes_and_numbers_of_arrays(loss, rng):
+    arrays = loss.sample(rng, "float32", (6, 4))
+    with pytest.raises(TypeError, match=f"{loss.name}: 1 arrays were given; expected"):
+        loss.grad(arrays[0])
+    keywords = keywords_of(loss, (6, 4), "float32", rng)
+    with pytest.raises(ValueError, match="nothing broadcasts"):
+        loss.grad(arrays[0], arrays[1][:3], *arrays[2:], **keywords)
+    if not keywords:
+        with pytest.raises(TypeError, match=r"expected float32 like"):
+            loss.grad(arrays[0], arrays[1].astype(int), *arrays[2:])
+
+
+def test_gaussian_nll_by_the_logarithm_of_the_variance(rng):
+    mean, target = rng.standard_normal((2, 5, 3))
+    var = rng.gamma(2, size=(5, 3))
+    value, (by_mean, by_var) = fl.gaussian_nll.value_and_grad(mean, target, var=var)
+    other, (same, by_log) = fl.gaussian_nll.value_and_grad(mean, target, log_var=np.log(var))
+    np.testing.assert_allclose(other, value, rtol=1e-14)
+    np.testing.assert_allclose(same, by_mean, rtol=1e-13)
+    np.testing.assert_allclose(by_log, by_var * var, rtol=1e-12, atol=1e-15)
+    _, _, (by_mean_twice, by_var_twice) = fl.gaussian_nll.value_grad_hess(
+        mean, target, var=var, reduction="sum"
+    )
+    np.testing.assert_allclose(by_mean_twice, 1 / var, rtol=1e-14)
+    r = mean - target
+    np.testing.assert_allclose(by_var_twice, r**2 / var**3 - 0.5 / var**2, rtol=1e-11, atol=1e-14)
+    for wrong in ({}, {"var": var, "log_var": var}):
+        with pytest.raises(TypeError, match=r"gaussian_nll: var is .*either var or log_var"):
+            fl.gaussian_nll(mean, target, **wrong)
+
+
+def test_info_nce_leaves_out_rows_of_weight_zero(rng):
+    anchors, positives = fl.info_nce.sample(rng, "float32", (7, 3))
+    weight = np.array([1, 1, 0, 1, 1, 2, 1], "f4")
+    expected = fl.info_nce.value_and_grad(anchors, positives, sample_weight=weight)
+    anchors[2] = np.nan
+    value, gradients = fl.info_nce.value_and_grad(anchors, positives, sample_weight=weight)
+    assert value == expected[0]
+    for gradient, same in zip(gradients, expected[1], strict=True):
+        np.testing.assert_allclose(gradient, same, rtol=1e-6)
+    anchors[:] = 0
+    value, gradients = fl.info_nce.value_and_grad(anchors, positives)
+    assert np.isclose(value, np.log(7), rtol=1e-6)
+    assert (gradients[0] == 0).all()
+
+
+# Weight decay
+
+
+def test_l2_penalty(rng):
+    arrays = [rng.standard_normal(shape).astype("f4") for shape in ((3, 4), (5,), ())]
+    value, grads = fl.l2_penalty.value_and_grad(arrays, strength=0.3)
+    expected, slopes = fl.l2_penalty.reference([a.astype(float) for a in arrays], strength=0.3)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    assert fl.l2_penalty(arrays, strength=0.3) == pytest.approx(value, rel=1e-12)
+    held = [np.ones_like(a) for a in arrays]
+    fl.l2_penalty.value_and_grad(arrays, strength=0.3, grad_out=held)
+    for grad, slope, added in zip(grads, slopes, held, strict=True):
+        assert grad.dtype == np.float32
+        np.testing.assert_allclose(grad, slope, rtol=1e-6)
+        np.testing.assert_allclose(added, 1 + slope, rtol=1e-6)
+    for arguments, error in (
+        ({"strength": -1}, ValueError),
+        ({"grad_out": held[:2]}, TypeError),
+        ({"grad_out": [held[0], held[1], arrays[2]]}, ValueError),
+    ):
+        with pytest.raises(error, match="l2_penalty: "):
+            fl.l2_penalty.value_and_grad(arrays, **arguments)
