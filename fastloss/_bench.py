@@ -31,6 +31,7 @@ OURS = "fastloss"
 SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "softmax": ((32, 10), (1024, 10), (65536, 10), (256, 1000), (8192, 1000), (512, 50257)),
     "elementwise": ((320,), (10_000,), (1_000_000,), (10_000_000,)),
+    "rowwise": ((32, 10), (1024, 100), (8192, 128)),
 }
 """Measured by default: a small batch, arrays that fit into a cache, and larger ones."""
 
@@ -43,6 +44,9 @@ SETTLE_SECONDS = 5e-3
 
 TRUTH_ELEMENTS = 2**18
 """So many gradient entries, those of the first rows, are compared with the truth."""
+
+WHOLE = ("info_nce",)
+"""The losses whose rows depend on each other: no part of a batch has a loss of its own."""
 
 CONFIDENT = 20.0
 """How sure of its label the first row is: ``log(p / (1 - p))``."""
@@ -244,8 +248,16 @@ def run(report: Report, progress: Callable[[str, float], None]) -> Iterator[Row]
 
 def prepare_work(case: Case, threads: int) -> Work:
     """Draw the arrays of a case; the first row of a classification is a confident one."""
-    loss = fl.losses()[case.loss]
-    pred, target = loss.sample(np.random.default_rng(0), case.dtype, case.shape)
+    loss, rng = fl.losses()[case.loss], np.random.default_rng(0)
+    arrays = loss.sample(rng, case.dtype, case.shape)
+    if loss.family == "rowwise" or loss._other_names:
+        keywords = {}
+        if loss.family == "elementwise":
+            keywords[loss._other_names[0]] = (1 + rng.random(case.shape)).astype(case.dtype)
+        target = arrays[1] if len(arrays) > 1 else None
+        gradient = case.mode == "gradient"
+        return Work(loss, arrays[0], target, gradient, threads, {}, arrays[2:], keywords)
+    pred, target = arrays
     if loss.family == "softmax":
         others = max(case.shape[-1] - 1, 1)
         pred[0] = 0
@@ -340,19 +352,23 @@ class Truth:
 
 def truth(work: Work) -> Truth | None:
     """Return the truth, or None where longdouble is no wider than the arrays' type."""
-    loss, pred, target, exact = work.loss, work.pred, work.target, work.peers.exact
+    loss, pred, exact = work.loss, work.pred, work.peers.exact
+    if loss.name in WHOLE and len(pred) * pred.size > TRUTH_ELEMENTS**2 // 64:
+        return None
     narrow, wide = np.finfo(pred.dtype), np.finfo(np.longdouble)
     if wide.eps > narrow.eps / 256:
         return None
-    rows = max(1, TRUTH_ELEMENTS * len(pred) // pred.size)
+    rows = len(pred) if loss.name in WHOLE else max(1, TRUTH_ELEMENTS * len(pred) // pred.size)
     total, first = np.longdouble(0), None
     for start in range(0, len(pred), rows):
-        part = _widened(pred[start : start + rows]), _widened(target[start : start + rows])
+        part = tuple(_widened(array[start : start + rows]) for array in work.arrays)
+        named = {name: _widened(x[start : start + rows]) for name, x in work.keywords.items()}
         if exact is not None:
             losses, gradient = exact(*part)
             total += losses.sum()
         else:
-            value, gradient = loss.reference(*part, reduction="sum")
+            value, gradient = loss.reference(*part, **named, reduction="sum")
+            gradient = gradient[0] if isinstance(gradient, tuple) else gradient
             total += value
         if first is None:
             first = gradient / work.count

@@ -7,7 +7,8 @@ a number is the sum of
   grows by 2 with each unit of the spread of the row's logits), and
 - how far the true number moves when each input and option moves by two epsilons of the type: one
   for its own rounding, which no program can undo, one for that of what is computed from it. For
-  soft targets this covers the difference of two nearly equal numbers.
+  soft targets this covers the difference of two nearly equal numbers. Row losses subtract sums, of
+  distances for instance, which have roundings of their own: they are allowed this four times.
 """
 
 from collections.abc import Iterator
@@ -19,14 +20,24 @@ from numpy.typing import NDArray
 
 from fastloss._loss import Loss
 
-EXAMPLES: dict[str, Any] = {"axis": 0, "class_weight": "per class", "ignore_index": 1}
+EXAMPLES: dict[str, Any] = {
+    "axis": 0,
+    "class_weight": "per class",
+    "ignore_index": 1,
+    "log_var": "like pred",
+}
 """What to try of the keywords of a family; an option's record names its own example."""
 
 SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "elementwise": ((257,), (33, 7), (300, 400)),
     "softmax": ((256, 10), (9, 1000), (2000, 60)),
+    "rowwise": ((256, 10), (9, 500), (1000, 60)),
 }
 """An odd size, a small one and, last, one large enough for the parallel kernel."""
+
+FLUSHED = 128
+"""Smallest normal numbers by which a result may be off: powers below one count as 0, before they
+are multiplied by a scale."""
 
 MOVES = 16
 """How often the inputs are moved, each number up or down at random; the largest effect counts.
@@ -82,7 +93,8 @@ def _option_sets(loss: Loss) -> Iterator[dict[str, Any]]:
     for name, option in loss.options.items():
         yield {name: option.example}
     for name in loss.family_keywords:
-        yield {name: EXAMPLES[name]}
+        if name in EXAMPLES:
+            yield {name: EXAMPLES[name]}
 
 
 def _measure(
@@ -93,42 +105,66 @@ def _measure(
     rng: np.random.Generator,
 ) -> tuple[float, float, float]:
     """Return the worst error of loss and gradient in ulp, and the largest share of the allowed."""
-    pred, target = loss.sample(rng, dtype, shape)
+    arrays = loss.sample(rng, dtype, shape)
     options = {
-        name: rng.uniform(0.5, 2, shape[-1]).astype(dtype) if value == "per class" else value
+        name: rng.uniform(0.5, 2, shape[-1] if value == "per class" else shape).astype(dtype)
+        if isinstance(value, str) and value in ("per class", "like pred")
+        else value
         for name, value in options.items()
     }
+    if loss._other_names and loss.family == "elementwise" and "log_var" not in options:
+        options[loss._other_names[0]] = rng.uniform(0.5, 2, shape).astype(dtype)
     if options.pop("target", None) == "dense":
-        target = rng.dirichlet(np.ones(shape[-1]), shape[0]).astype(dtype)
+        arrays = (arrays[0], rng.dirichlet(np.ones(shape[-1]), shape[0]).astype(dtype))
     axis = options.get("axis", -1)
     if axis == 0:
-        pred = np.ascontiguousarray(pred.T)
-    value, gradient = loss.value_and_grad(pred, target, **options)
-    true_value, true_gradient = loss.reference(_widened(pred), _widened(target), **options)
+        arrays = tuple(
+            np.ascontiguousarray(array.T) if array.ndim == 2 else array for array in arrays
+        )
+    value, gradients = loss.value_and_grad(*arrays, **options)
+    true_value, true_gradients = loss.reference(*map(_widened, arrays), **options)
 
-    moved_value, moved_gradient = 0.0, np.zeros(pred.shape, np.longdouble)
+    moved_value, moved_gradients = 0.0, [np.longdouble(0)] * len(_tuple(gradients))
     for _ in range(MOVES):
-        near_value, near_gradient = loss.reference(
-            _moved(pred, dtype, rng),
-            _moved(target, dtype, rng),
+        near_value, near_gradients = loss.reference(
+            *(_moved(array, dtype, rng) for array in arrays),
             **{name: _moved(value, dtype, rng) for name, value in options.items()},
         )
         moved_value = np.maximum(moved_value, abs(near_value - true_value))
-        moved_gradient = np.maximum(moved_gradient, abs(near_gradient - true_gradient))
+        moved_gradients = [
+            np.maximum(moved, abs(near - true))
+            for moved, near, true in zip(
+                moved_gradients, _tuple(near_gradients), _tuple(true_gradients), strict=True
+            )
+        ]
 
-    bound = np.longdouble(loss.ulp_bound)
-    if loss.family == "softmax":
-        bound = bound + 2 * np.ptp(_widened(pred), axis=axis, keepdims=True)
-    loss_error, loss_share = _compare(value, true_value, moved_value, np.max(bound), dtype)
-    gradient_error, gradient_share = _compare(gradient, true_gradient, moved_gradient, bound, dtype)
+    bound: Any = np.longdouble(loss.ulp_bound)
+    if loss.family == "rowwise":
+        moved_value, moved_gradients = 4 * moved_value, [4 * moved for moved in moved_gradients]
+    if loss.grows_with_spread:
+        bound = bound + 2 * np.ptp(_widened(arrays[0]), axis=axis, keepdims=True)
+    errors = [_compare(value, true_value, moved_value, np.max(bound), dtype)]
+    errors += [
+        _compare(gradient, true, moved, bound, dtype)
+        for gradient, true, moved in zip(
+            _tuple(gradients), _tuple(true_gradients), moved_gradients, strict=True
+        )
+    ]
+    (loss_error, loss_share), *others = errors
+    gradient_error, gradient_share = np.max(others, axis=0).tolist()
     return loss_error, gradient_error, float(np.maximum(loss_share, gradient_share))
+
+
+def _tuple(gradients: Any) -> tuple[Any, ...]:
+    return gradients if isinstance(gradients, tuple) else (gradients,)
 
 
 def _compare(got: Any, true: Any, moved: Any, bound: Any, dtype: str) -> tuple[float, float]:
     """Return the worst error in ulp of `dtype` and the largest share of the allowed error."""
     error = np.abs(np.asarray(got, np.longdouble) - true)
     ulp = np.spacing(np.abs(np.asarray(true)).astype(dtype)).astype(np.longdouble)
-    return float(np.max(error / ulp)), float(np.max(error / (bound * ulp + moved)))
+    flushed = FLUSHED * np.finfo(dtype).smallest_normal
+    return float(np.max(error / ulp)), float(np.max(error / (bound * ulp + moved + flushed)))
 
 
 def _widened(array: NDArray[Any]) -> NDArray[Any]:

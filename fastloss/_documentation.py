@@ -148,9 +148,8 @@ def of_method(loss: "Loss", method: str) -> str:
     """Return the docstring of one of a loss's methods."""
     summary, returned = _METHODS[method]
     if loss._other_names:
-        names = [f"`{name}`" for name in (loss._pred_name, *loss._other_names)]
-        returned = returned.removesuffix(".")
-        returned += f":\na tuple, by {', '.join(names[:-1])} and {names[-1]}."
+        *first, last = (f"`{name}`" for name in (loss._pred_name, *loss._other_names))
+        returned = f"{returned.removesuffix('.')}:\na tuple, by {', '.join(first)} and {last}."
     names = {"pred": loss._pred_name, "name": loss.name}
     returned = _filled(returned, **names)
     if method == "reference":

@@ -142,10 +142,11 @@ def elementwise_entry(
 
 def softmax_entry(
     scalar: FunctionType, soft: bool, tiled: bool, options: tuple[Any, ...], limit: int,
-    *arrays: Any,
+    *arrays: Any, curved: bool | None = None,
 ) -> Function:  # fmt: skip
     """Return a way in for plain batches of a softmax loss, of fewer elements than `limit`."""
-    bindings = {"driver": softmax_kernel(scalar, soft, tiled, False), "options": options}
+    kernel = softmax_kernel(scalar, soft, tiled, False)
+    bindings = {"driver": kernel, "options": options, "curved": curved}
     kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
     name = f"{scalar.__name__}.{kind}.{source_digest(scalar)}"
     template = softmax.plain_dense if soft else softmax.plain_labels

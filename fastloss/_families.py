@@ -4,18 +4,20 @@ A file in `losses` states the scalar mathematics once and decorates it with `ele
 `softmax`.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from fastloss import _engine, _quick
 from fastloss import _validate as check
 from fastloss._drivers.common import TILE_CLASSES
-from fastloss._loss import Batch, Loss, Other, Work
-from fastloss._memory import flat
+from fastloss._drivers.softmax import MAX_BLOCKS
+from fastloss._loss import GRADIENT, Batch, Loss, Other, Work
+from fastloss._memory import flat, flat_out
 from fastloss._options import Option
 from fastloss._validate import Array
 
@@ -28,6 +30,10 @@ DOMAINS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
     "sign": lambda rng, shape: rng.choice((-1, 1), shape),
 }
 """The domains of elementwise predictions and targets, and how random ones are drawn."""
+
+
+EXTRA = ("lse", "proba", "n_correct", "n_valid")
+"""What the losses of the softmax family that have `extra` give on request."""
 
 
 class ElementwiseLoss(Loss):
@@ -57,13 +63,28 @@ class ElementwiseLoss(Loss):
     def _batch(self, arrays: tuple[Any, ...], given: dict[str, Any]) -> Batch:
         pred, target = arrays
         pred = check.prediction(pred, self.name, self._pred_name)
-        target = check.dense_target(target, self.name, self._target_name, pred, self._pred_name)
         options = {
             name: self._option(name, option, given.get(name, option.default), pred)
             for name, option in self.options.items()
         }
+        if self._is_shared(target, pred, options):
+            first = pred[..., 0] if pred.shape[-1] else np.empty(pred.shape[:-1], pred.dtype)
+            name = f"{self._pred_name} without its last axis"
+            target = check.dense_target(target, self.name, self._target_name, first, name)
+            target = np.broadcast_to(target[..., None], pred.shape)
+        target = check.dense_target(target, self.name, self._target_name, pred, self._pred_name)
         others = self._second_input(given, pred, options)
         return Batch(pred, target, pred.shape, (pred.shape, pred.shape[:1]), options, others)
+
+    def _is_shared(self, target: Any, pred: Array, options: dict[str, Any]) -> bool:
+        """Whether one target serves a whole row of predictions, as with several quantiles."""
+        return (
+            any(
+                option.shares_target and isinstance(options[name], np.ndarray)
+                for name, option in self.options.items()
+            )
+            and check.dimensions(target, self.name, self._target_name) == pred.ndim - 1
+        )
 
     def _roles(self) -> tuple[str, tuple[str, ...], str]:
         pred, target = self._arguments
@@ -170,6 +191,7 @@ class ElementwiseLoss(Loss):
         ignored = options.pop("ignore_value", None)
         counts = np.ones(pred.shape, bool) if ignored is None else target != ignored
         target = target.astype(pred.real.dtype) if target.dtype.kind in "biu" else target
+        target = target[..., None] if target.ndim < pred.ndim else target
         options = {k: np.asarray(v) if np.ndim(v) else v for k, v in options.items()}
         options |= {name: keywords[name] for name in self.family_keywords if name in keywords}
         value, gradient = self._textbook(pred, target, **options)
@@ -193,7 +215,7 @@ class SoftmaxLoss(Loss):
     """A loss on the softmax of each row of logits; targets are labels or dense."""
 
     family = "softmax"
-    handled_options = frozenset({"label_smoothing", "eps"})
+    handled_options = frozenset({"label_smoothing", "eps", "temperature", "z_loss"})
     family_keywords: dict[str, Any] = {  # noqa: RUF012 (replaced, never changed)
         "class_weight": None,
         "ignore_index": -100,
@@ -201,14 +223,96 @@ class SoftmaxLoss(Loss):
     }
 
     def __init__(self, scalar: FunctionType, **record: Any) -> None:
+        own = {"mixup": None, "extra": None} if record["extended"] else {}
+        self.own_keywords: dict[str, Any] = own  # that no other loss of the family has
         super().__init__(scalar, **record)
-        self._quick = _quick.softmax(self._scalar, self._nanoseconds, self._default_options())
+        self._curved = True if self._properties["curved"] else None
+        self._quick = _quick.softmax(
+            self._scalar, self._nanoseconds, self._default_options(), self._curved
+        )
 
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
     ) -> tuple[Array, Array]:
         pred = (3 * rng.standard_normal(shape)).astype(dtype)
         return pred, rng.integers(0, shape[-1], shape[:-1])
+
+    def _signature(self, common: dict[str, Any], returned: str) -> inspect.Signature:
+        return super()._signature(self.own_keywords | common, returned)
+
+    def _add_methods(self) -> None:
+        super()._add_methods()
+        if not self.own_keywords:
+            return
+        ndarray = np.ndarray
+
+        def value_and_grad(
+            pred: Any, target: Any, /, *, grad_out: Any = None, **keywords: Any
+        ) -> tuple[Any, ...]:
+            if not keywords and type(pred) is type(target) is ndarray:
+                out = np.empty_like(pred) if grad_out is None else grad_out
+                if type(out) is ndarray:
+                    value = self._quick(pred, target, out)
+                    if value is not None:
+                        return value, out
+            if grad_out is not None:
+                keywords["grad_out"] = grad_out
+            loss, grad, _, *extras = self._evaluate((pred, target), keywords, GRADIENT)
+            return loss, grad, *extras
+
+        def grad(pred: Any, target: Any, /, **keywords: Any) -> Any:
+            _, grad, _, *extras = self._evaluate((pred, target), keywords, GRADIENT)
+            return (grad, *extras) if extras else grad
+
+        for method in (value_and_grad, grad):
+            plain = getattr(self, method.__name__)
+            for attribute in ("__doc__", "__module__", "__qualname__", "__signature__"):
+                setattr(method, attribute, getattr(plain, attribute))
+            setattr(self, method.__name__, method)
+
+    def _evaluate(
+        self, arrays: tuple[Any, ...], given: dict[str, Any], common: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        """Return loss, gradient and Hessian and, on request, the extra outputs.
+
+        They go with the loss where it is all that is asked for.
+        """
+        extra = given.get("extra") if self.own_keywords else None
+        known = self.own_keywords | common if self.own_keywords else common
+        if extra is None:
+            return super()._evaluate(arrays, given, known)
+        outputs = self._outputs(extra)
+        loss, grad, hess = super()._evaluate(arrays, {**given, "extra": outputs}, known)
+        if "grad_out" not in common:
+            loss = loss, outputs
+        return loss, grad, hess, outputs
+
+    def _outputs(self, extra: Any) -> dict[str, Any]:
+        """Return a place for each of the extra outputs."""
+        expected = f"a tuple of names among {', '.join(map(repr, EXTRA))}"
+        if not isinstance(extra, (tuple, list)):
+            check.fail(TypeError, self.name, "extra", check.describe(extra), expected)
+        for word in extra:
+            if not isinstance(word, str):
+                check.fail(TypeError, self.name, "extra", check.describe(extra), expected)
+            if word not in EXTRA:
+                check.fail(ValueError, self.name, "extra", repr(extra), expected)
+        return dict.fromkeys(extra)
+
+    def _mixed(self, mixup: Any) -> tuple[Any, float]:
+        """Return the other labels and the share of the first ones."""
+        expected = "None, or a pair of labels and a number in [0, 1]"
+        if not isinstance(mixup, (tuple, list)):
+            check.fail(TypeError, self.name, "mixup", check.describe(mixup), expected)
+        if len(mixup) != 2:
+            check.fail(ValueError, self.name, "mixup", check.describe(mixup), expected)
+        domain = "a number in [0, 1] behind the labels"
+        return mixup[0], check.number(mixup[1], self.name, "mixup", domain, lambda x: 0 <= x <= 1)
+
+    def _scalar_options(self, values: dict[str, Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
+        if self.options.keys() <= self.handled_options:
+            return ()
+        return super()._scalar_options(values, dtype)
 
     def _batch(self, arrays: tuple[Any, ...], given: dict[str, Any]) -> Batch:
         pred, target = arrays
@@ -230,8 +334,44 @@ class SoftmaxLoss(Loss):
                 options["class_weight"], name, "class_weight", ((pred.shape[axis],),), pred.dtype
             )
         for key, option in self.options.items():
-            options[key] = option.checked(given.get(key, option.default), name, key)
+            options[key] = option.checked(given[key], name, key) if key in given else option.default
+        if "z_loss" in given and options["z_loss"] > 0 and options.get("eps", 0) > 0:
+            check.fail(ValueError, name, "z_loss", str(options["z_loss"]), "0 where eps is above 0")
+        if given.get("mixup") is not None:
+            if target.ndim == pred.ndim:
+                check.fail(ValueError, name, "mixup", "given with a dense target",
+                           "None, or integer labels")  # fmt: skip
+            other, options["share"] = self._mixed(given["mixup"])
+            options["mixup"] = check.integer_labels(other, name, "mixup", rows, pred, axis)
+        if given.get("extra") is not None:
+            options["extra"] = outputs = given["extra"]
+            self._prepare(outputs, pred, target, rows, options)
         return Batch(pred, target, rows, (rows,), options)
+
+    def _prepare(
+        self,
+        outputs: dict[str, Any],
+        pred: Array,
+        target: Array,
+        rows: tuple[int, ...],
+        options: dict[str, Any],
+    ) -> None:
+        """Make room for the extra outputs, and count the rows that are not ignored."""
+        order: Any = "F" if pred.flags.f_contiguous and not pred.flags.c_contiguous else "C"
+        dense = target.ndim == pred.ndim
+        if dense and "n_correct" in outputs:
+            check.fail(ValueError, self.name, "extra", "'n_correct' with a dense target",
+                       "names without it, or integer labels")  # fmt: skip
+        for key in outputs:
+            if key in ("lse", "proba"):
+                outputs[key] = np.empty(rows if key == "lse" else pred.shape, pred.dtype, order)
+            elif key == "n_correct":
+                outputs[key] = 0
+            else:
+                counts = np.ones(rows, bool) if dense else target != options["ignore_index"]
+                if "mixup" in options:
+                    counts = counts & (options["mixup"] != options["ignore_index"])
+                outputs[key] = int(np.count_nonzero(counts))
 
     def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
         options = dict(batch.options)
@@ -242,10 +382,18 @@ class SoftmaxLoss(Loss):
         inner = before if work.order == "F" else after
         dense = batch.target.ndim == batch.pred.ndim
         epsilon, smoothing = options.pop("eps", 0.0), options.pop("label_smoothing", 0.0)
+        temperature, z_loss = options.pop("temperature", 1.0), options.pop("z_loss", 0.0)
         class_weight = options.pop("class_weight")
-        soft, tiled = dense or smoothing > 0, inner > 1 or classes <= TILE_CLASSES
+        others, share = options.pop("mixup", None), options.pop("share", None)
+        outputs = options.pop("extra", {})
+        correct = np.zeros(MAX_BLOCKS, np.int64) if outputs else None
+        soft = dense or smoothing > 0 or others is not None
+        tiled = inner > 1 or classes <= TILE_CLASSES
+        logits = work.pred
+        if logits is None and soft and self._curved and work.grad is not None:
+            logits = work.grad.copy()  # its slopes are computed again when the gradient is written
         arguments = (
-            work.pred,
+            logits,
             None if dense else work.target,
             work.target if dense else None,
             work.grad,
@@ -258,6 +406,14 @@ class SoftmaxLoss(Loss):
             (dtype(epsilon), dtype(1 - epsilon)) if epsilon > 0 else None,
             True if work.accumulate else None,
             self._scalar_options(batch.options, batch.pred.dtype),
+            self._curved,
+            None if temperature == 1 else dtype(temperature),
+            None if z_loss == 0 else dtype(z_loss),
+            None if others is None else flat(others, work.order),
+            None if share is None else (dtype(share), dtype(1 - share)),
+            flat_out(outputs.get("lse"), work.order),
+            flat_out(outputs.get("proba"), work.order),
+            correct,
             options["ignore_index"],
             before * after,
             classes,
@@ -273,9 +429,50 @@ class SoftmaxLoss(Loss):
             work.num_threads,
         )
         if status >= 0:  # the first row, in memory, with a label outside
-            ignore = options["ignore_index"]
+            ignore, labels = options["ignore_index"], batch.target
+            inside = ((labels >= 0) & (labels < classes)) | (labels == ignore)
+            if others is not None and inside.all():
+                check.outside_label(self.name, "mixup", others, status, classes, ignore)
             check.outside_label(self.name, self._target_name, batch.target, status, classes, ignore)
+        if correct is not None and "n_correct" in outputs:
+            outputs["n_correct"] = int(correct.sum())
         return value, status
+
+    def _evaluate_textbook(
+        self, arrays: tuple[Array, ...], keywords: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        extra, mixup = (
+            keywords.get(name) if self.own_keywords else None for name in ("extra", "mixup")
+        )
+        keywords = {k: v for k, v in keywords.items() if k not in self.own_keywords}
+        logits, target = arrays
+        axis, ignore = keywords.get("axis", -1), keywords.get("ignore_index", -100)
+        dense = target.ndim == logits.ndim
+        labels, real = target, logits.real.dtype
+        counts = np.ones(np.delete(logits.shape, axis), bool) if dense else labels != ignore
+        if mixup is not None:
+            other, share = np.asarray(mixup[0]), np.asarray(mixup[1], real)
+            counts = counts & (other != ignore)
+            mass, other_mass = (
+                np.moveaxis(a[..., None] == np.arange(logits.shape[axis]), -1, axis).astype(real)
+                for a in (labels, other)
+            )
+            target = share * mass + (1 - share) * other_mass
+            weight = keywords.get("sample_weight")
+            weight = np.ones(counts.shape, real) if weight is None else np.asarray(weight, real)
+            keywords["sample_weight"] = np.where(counts, weight, 0)
+        results = super()._evaluate_textbook((logits, target), keywords)
+        if extra is None:
+            return results
+        x = np.moveaxis(logits, axis, -1) / np.asarray(keywords.get("temperature", 1.0), real)
+        top = x.real.max(axis=-1, keepdims=True)
+        lse = top + np.log(np.exp(x - top).sum(axis=-1, keepdims=True))
+        outputs: dict[str, Any] = {"lse": lse[..., 0], "n_valid": int(np.count_nonzero(counts))}
+        outputs["proba"] = np.moveaxis(np.exp(x - lse), -1, axis)
+        if not dense:
+            hits = np.asarray(np.argmax(x.real, axis=-1) == labels)
+            outputs["n_correct"] = int(np.count_nonzero(hits & counts))
+        return *results, {name: outputs[name] for name in extra}
 
     def _reference(
         self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]
@@ -347,13 +544,17 @@ def softmax(
     *,
     arguments: tuple[str, str] = ("logits", "target"),
     options: dict[str, Option] | None = None,
+    curved: bool = False,
+    extended: bool = False,
     ulp_bound: float,
     nanoseconds: float,
     peers: dict[str, str],
 ) -> Callable[[Callable[..., Any]], SoftmaxLoss]:
-    """Make a loss of a link function ``(rest, own, gap, mass) -> (loss, slope, excess)``.
+    """Make a loss of a link function ``(rest, own, gap, mass, *options) -> (loss, slope, bend)``.
 
-    `fastloss._drivers.common` tells what these numbers are and how the gradient follows from them.
+    `fastloss._drivers.common` tells what these numbers are and how the derivatives follow from
+    them. `curved` says that the slope depends on the label's probability; a dense target then gives
+    each class's loss its weight. `extended` gives the loss the keywords `mixup` and `extra`.
     """
 
     def decorate(scalar: Any) -> SoftmaxLoss:
@@ -361,6 +562,8 @@ def softmax(
             scalar,
             arguments=arguments,
             options=options or {},
+            curved=curved,
+            extended=extended,
             ulp_bound=ulp_bound,
             nanoseconds=nanoseconds,
             peers=peers,

@@ -225,6 +225,11 @@ class Loss(ABC):
             The positional arguments, of moderate size; labels for the losses that take them.
         """
 
+    @property
+    def grows_with_spread(self) -> bool:
+        """Whether the bound is larger by 2 for each unit of the spread of a row's logits."""
+        return self.family == "softmax" or bool(self._properties.get("logits"))
+
     # The hooks of the families.
 
     _quick: Quick = staticmethod(lambda pred, target, grad: None)

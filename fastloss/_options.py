@@ -35,6 +35,8 @@ class Option:
         it is given, the others of a loss all together.
     per_class : bool
         Whether an array of one number per class (the last axis of pred) is accepted too.
+    shares_target : bool
+        Whether with such an array one target may serve all numbers of a row.
     """
 
     default: Any
@@ -44,6 +46,7 @@ class Option:
     neutral: bool = False
     shapes_formula: bool = False
     per_class: bool = False
+    shares_target: bool = False
 
     def checked(self, value: Any, loss: str, name: str) -> Any:
         """Return the value as a plain Python object, or raise the error that it deserves."""

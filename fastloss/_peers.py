@@ -33,10 +33,29 @@ class Work:
 
     loss: Loss
     pred: Array
-    target: Array
+    target: Any  # an array, or None where the loss has no target
     gradient: bool = True
     threads: int = 1
     options: dict[str, Any] = field(default_factory=dict)  # for fastloss alone, in bench/goals.py
+    more: tuple[Array, ...] = ()  # the positional arrays behind the target
+    keywords: dict[str, Array] = field(default_factory=dict)  # arrays that are given by name
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The positional arrays of the loss."""
+        return (self.pred, *(() if self.target is None else (self.target,)), *self.more)
+
+    @property
+    def inputs(self) -> tuple[Array, ...]:
+        """All arrays, as the other libraries are given them."""
+        return *self.arrays, *self.keywords.values()
+
+    @property
+    def differentiable(self) -> tuple[int, ...]:
+        """Which of the inputs get a gradient."""
+        if self.keywords:
+            return 0, len(self.arrays)
+        return tuple(range(1 + len(self.loss._other_names)))
 
     @property
     def dense(self) -> bool:
@@ -52,7 +71,7 @@ class Work:
     @property
     def count(self) -> int:
         """The number of losses that the mean is over."""
-        return self.pred.size // (self.pred.shape[-1] if self.loss.family == "softmax" else 1)
+        return self.pred.size // (1 if self.loss.family == "elementwise" else self.pred.shape[-1])
 
 
 @dataclass(frozen=True)
@@ -69,18 +88,32 @@ class Candidate:
 
 def build_fastloss(work: Work) -> Candidate:
     """Return this library's candidate; it takes Numba's setting for the number of threads."""
-    loss, pred, target, options = work.loss, work.pred, work.target, work.options
+    loss, arrays, options = work.loss, work.arrays, {**work.options, **work.keywords}
     if not work.gradient:
-        return Candidate(lambda: loss(pred, target, **options), lambda value: (value, None))
-    out = np.empty_like(pred)
-    return Candidate(lambda: loss.value_and_grad(pred, target, grad_out=out, **options))
+        return Candidate(lambda: loss(*arrays, **options), lambda value: (value, None))
+    out: Any = np.empty_like(work.pred)
+    if len(work.differentiable) > 1:
+        out = tuple(np.empty_like(work.pred) for _ in work.differentiable)
+        return Candidate(
+            lambda: loss.value_and_grad(*arrays, grad_out=out, **options),
+            lambda returned: (returned[0], returned[1][0]),
+        )
+    if len(arrays) == 2:  # without the cost of unpacking them
+        pred, target = arrays
+        return Candidate(lambda: loss.value_and_grad(pred, target, grad_out=out, **options))
+    return Candidate(lambda: loss.value_and_grad(*arrays, grad_out=out, **options))
 
 
 def build_numpy(work: Work) -> Candidate:
     """Return NumPy's candidate: the entry of `PEERS`, else the loss's textbook formula."""
     formula, pred, target, gradient = work.peers.numpy, work.pred, work.target, work.gradient
     if formula is None:
-        return Candidate(lambda: work.loss.reference(pred, target))
+        loss, arrays, keywords = work.loss, work.arrays, work.keywords
+        several = len(work.differentiable) > 1
+        return Candidate(
+            lambda: loss.reference(*arrays, **keywords),
+            lambda returned: (returned[0], returned[1][0] if several else returned[1]),
+        )
     out = np.empty_like(pred)
     return Candidate(lambda: formula(pred, target, out, gradient))
 
@@ -89,21 +122,22 @@ def build_torch(work: Work) -> Candidate | None:
     """Return PyTorch's candidate: forward and backward, or forward alone without autograd."""
     if work.peers.torch is None:
         return None
-    torch, loss, pred, target = _torch(work)
+    torch, loss, tensors = _torch(work)
     if not work.gradient:
 
         def forward() -> Any:
             with torch.inference_mode():
-                return loss(pred, target)
+                return loss(*tensors)
 
         return Candidate(forward, lambda value: (value.numpy(), None))
-    pred.requires_grad_()
+    leaves = [tensors[k].requires_grad_() for k in work.differentiable]
 
     def forward_and_backward() -> tuple[Any, Any]:
-        pred.grad = None
-        value = loss(pred, target)
+        for leaf in leaves:
+            leaf.grad = None
+        value = loss(*tensors)
         value.backward()
-        return value, pred.grad
+        return value, leaves[0].grad
 
     return Candidate(
         forward_and_backward, lambda returned: (returned[0].detach().numpy(), returned[1].numpy())
@@ -114,32 +148,33 @@ def build_torch_compile(work: Work) -> Candidate | None:
     """Return torch.compile's candidate: one compiled function of value and gradient."""
     if work.peers.torch is None:
         return None
-    torch, loss, pred, target = _torch(work)
+    torch, loss, tensors = _torch(work)
     # PyTorch stops compiling a function after 8 shapes and would silently run it uncompiled.
     torch.compiler.reset()
-    function = torch.func.grad_and_value(loss) if work.gradient else loss
+    function = loss
+    if work.gradient:
+        function = torch.func.grad_and_value(loss, argnums=work.differentiable)
     compiled = torch.compile(function, dynamic=False, fullgraph=True)
     try:
-        compiled(pred, target)
+        compiled(*tensors)
     except Exception as error:  # whatever the lack of a C++ compiler raises in this version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise Missing(f"torch.compile: no working compiler ({reason[:100]})") from error
     if not work.gradient:
-        return Candidate(lambda: compiled(pred, target), lambda value: (value.numpy(), None))
+        return Candidate(lambda: compiled(*tensors), lambda value: (value.numpy(), None))
     return Candidate(
-        lambda: compiled(pred, target),
-        lambda returned: (returned[1].numpy(), returned[0].numpy()),
+        lambda: compiled(*tensors),
+        lambda returned: (returned[1].numpy(), returned[0][0].numpy()),
     )
 
 
-def _torch(work: Work) -> tuple[Any, Callable[[Any, Any], Any], Any, Any]:
+def _torch(work: Work) -> tuple[Any, Callable[..., Any], list[Any]]:
     torch = _import("torch", "PyTorch")
     call = work.peers.torch
     assert call is not None
     torch.set_num_threads(work.threads)
-    pred, target = torch.from_numpy(work.pred), torch.from_numpy(work.target)
     functional = torch.nn.functional
-    return torch, lambda pred, target: call(functional, pred, target), pred, target
+    return torch, lambda *tensors: call(functional, *tensors), [*map(torch.from_numpy, work.inputs)]
 
 
 def build_jax(work: Work) -> Candidate | None:
@@ -150,17 +185,18 @@ def build_jax(work: Work) -> Candidate | None:
     jax, optax = _import("jax", "JAX"), _import("optax", "JAX's optax")
     # Without this JAX turns float64 into float32.
     jax.config.update("jax_enable_x64", work.pred.dtype == np.float64)
-    pred, target = jax.device_put(work.pred), jax.device_put(work.target)
+    inputs = [jax.device_put(array) for array in work.inputs]
 
-    def loss(pred: Any, target: Any) -> Any:
-        return call(optax, pred, target)
+    def loss(*inputs: Any) -> Any:
+        return call(optax, *inputs)
 
-    compiled = jax.jit(jax.value_and_grad(loss) if work.gradient else loss)
+    gradient = jax.value_and_grad(loss, argnums=work.differentiable)
+    compiled = jax.jit(gradient if work.gradient else loss)
     ready = jax.block_until_ready
     return Candidate(
-        lambda: ready(compiled(pred, target)),
+        lambda: ready(compiled(*inputs)),
         lambda returned: (
-            tuple(map(np.asarray, returned))  # type: ignore[arg-type, return-value]
+            (np.asarray(returned[0]), np.asarray(returned[1][0]))
             if work.gradient
             else (np.asarray(returned), None)
         ),

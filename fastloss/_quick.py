@@ -50,7 +50,9 @@ def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Q
     return _quick(nanoseconds, variant_of, compiled, run)
 
 
-def softmax(scalar: FunctionType, nanoseconds: float, options: Options) -> Quick:
+def softmax(
+    scalar: FunctionType, nanoseconds: float, options: Options, curved: bool | None
+) -> Quick:
     """Return the quick path of a softmax loss: 2-D logits, labels or dense targets."""
 
     def variant_of(pred: Array, target: Array, grad: Array | None) -> Variant | None:
@@ -65,7 +67,7 @@ def softmax(scalar: FunctionType, nanoseconds: float, options: Options) -> Quick
 
     def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
         own = options[pred.dtype]
-        return _engine.softmax_entry(scalar, *variant, own, limit, pred, *others)
+        return _engine.softmax_entry(scalar, *variant, own, limit, pred, *others, curved=curved)
 
     def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
         soft, _ = variant
@@ -74,7 +76,8 @@ def softmax(scalar: FunctionType, nanoseconds: float, options: Options) -> Quick
             (scalar, *variant),
             (pred.ravel(), None if soft else target, target.ravel() if soft else None,
              None if grad is None else grad.ravel(), None, None, None, None, None, None, None,
-             None, options[pred.dtype], -100, *pred.shape, 1, math.nan, 1.0),
+             None, options[pred.dtype], curved, None, None, None, None, None, None, None, -100,
+             *pred.shape, 1, math.nan, 1.0),
             nanoseconds * pred.size,
         )  # fmt: skip
 

@@ -231,6 +231,7 @@ def rowwise(
     inputs: int = 1,
     class_weight: bool = False,
     hessian: bool = False,
+    logits: bool = False,
     options: dict[str, Option] | None = None,
     ulp_bound: float,
     nanoseconds: float,
@@ -241,7 +242,8 @@ def rowwise(
     The first `inputs` of the `arguments` are differentiated by: the function gets an array for each
     of their gradients, to be filled, or None. The target, if there is one, is a label (an index) or
     a row like pred's. With `hessian`, an array for the diagonal of the Hessian (or None) follows
-    the gradients. `domains` tells what each argument is, in keys of DOMAINS. `nanoseconds` is the
+    the gradients. `logits` says that a softmax is taken of the rows: their spread counts in
+    the bound then. `domains` tells what each argument is, in keys of DOMAINS. `nanoseconds` is the
     rough serial time per element; `loss` is the class of the record.
     """
 
@@ -253,6 +255,7 @@ def rowwise(
             inputs=inputs,
             class_weight=class_weight,
             hessian=hessian,
+            logits=logits,
             options=options or {},
             ulp_bound=ulp_bound,
             nanoseconds=nanoseconds,

@@ -9,6 +9,7 @@ import importlib
 import json
 import math
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,7 @@ def _check(options: argparse.Namespace) -> int:
 
     from fastloss._check import check
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
     table = Table(
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),

@@ -1,6 +1,5 @@
 """Values and derivatives: the three kinds of call, reductions, weights, buffers, no-weight rows."""
 
-
 import numba
 import numpy as np
 import pytest

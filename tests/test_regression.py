@@ -498,3 +498,24 @@ def test_msle_at_and_below_minus_one(dtype):
     losses, gradient, _ = singles("msle", pred, target)
     np.testing.assert_array_equal(losses, [np.inf, np.nan, np.inf, np.nan, np.nan])
     np.testing.assert_array_equal(gradient, [-np.inf, np.nan, np.inf, np.nan, np.nan])
+
+
+def test_several_quantiles_share_a_target(rng):
+    quantiles = np.array([0.1, 0.5, 0.9])
+    pred, target = rng.standard_normal((6, 3)), rng.standard_normal(6)
+    for order in "CF":
+        value, grad = fl.pinball.value_and_grad(
+            np.asarray(pred, order=order), target, quantile=quantiles, reduction="none"
+        )
+        for k, quantile in enumerate(quantiles):
+            one, slope = fl.pinball.value_and_grad(
+                pred[:, k].copy(), target, quantile=quantile, reduction="none"
+            )
+            np.testing.assert_array_equal(value[:, k], one)
+            np.testing.assert_array_equal(grad[:, k], slope)
+    reference = fl.pinball.reference(pred, target, quantile=quantiles)[0]
+    np.testing.assert_allclose(fl.pinball(pred, target, quantile=quantiles), reference, rtol=1e-14)
+    with pytest.raises(ValueError, match=r"pinball: target .*nothing broadcasts"):
+        fl.pinball(pred, target)  # one quantile, so one target per prediction
+    with pytest.raises(ValueError, match=r"pinball: target .* without its last axis"):
+        fl.pinball(pred, target[:5], quantile=quantiles)

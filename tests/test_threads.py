@@ -127,11 +127,13 @@ LAYER_SCRIPT = textwrap.dedent(
     """
     import json, os, sys, threading, warnings
     import numba, numpy as np, fastloss as fl
+
+    REPRESENTATIVES = "mse", "sigmoid_cross_entropy", "softmax_cross_entropy", "nll", "softmax_kl"
     warnings.simplefilter("ignore")  # of forking a process that has threads: it is the test
 
     rng = np.random.default_rng(5)
     work = []
-    for loss in fl.losses().values():
+    for loss in map(fl.losses().get, REPRESENTATIVES):
         pred, target = loss.sample(rng, "float32", (8001, 100))
         value, gradient = loss.value_and_grad(pred, target, num_threads=1)
         work.append((loss, pred, target, value, gradient.tobytes()))

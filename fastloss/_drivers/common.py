@@ -6,12 +6,22 @@ loss of the family is a function of four numbers, ``link(rest, own, gap, mass)``
     rest = sum of e_c but for one class k      gap  = sum of a_c (m - x_c)
     own  = e_k                                 mass = sum of a_c
 
-and returns ``(loss, slope, excess)`` such that, with ``p = e / (rest + own)``, the gradient is
-``slope (mass p - a) + excess p``. Leaving class k out of the sum is what keeps full relative
-accuracy at any confidence: the gradient at k, ``mass p_k - a_k``, is computed as
+and returns ``(loss, slope, bend)`` such that, with ``p = e / (rest + own)``, the gradient is
+``slope (mass p - a)``. Leaving class k out of the sum is what keeps full relative accuracy at any
+confidence: the gradient at k, ``mass p_k - a_k``, is computed as
 ``(mass_rest own - mass_own rest) / (rest + own)`` where nothing cancels. In *hard* rows (integer
-labels) k is the label; in *soft* rows (dense targets, label smoothing) k is the class with the
-largest logit, the only one whose p can come close to 1.
+labels) k is the label; in *soft* rows (dense targets, label smoothing, mixed labels) k is the class
+with the largest logit, the only one whose p can come close to 1.
+
+The cross-entropy has slope 1. A *curved* loss is another function L of the label's probability,
+such as the focal loss: ``slope = -p L'(p)`` depends on p, and ``bend = -p dslope/dp`` is what its
+Hessian needs, ``slope p (1 - p) + bend (p - [c = k])²``. With a soft target its value is
+``sum of a_c L(p_c)``, so the link is asked once per class (for a mass of 1), and the gradient is
+that of a target of masses ``b_c = a_c slope_c``: ``p sum(b) - b``.
+
+Two options are the templates' own. Logits are divided by the `temperature`, after the maximum has
+been taken off. `z_loss` adds ``z lse²`` to the loss of a row (lse is the logarithm of the sum of
+exp(x)) and ``2 z lse p`` to its gradient, not multiplied by the weight of a class.
 
 Two layouts. A *row* has its classes side by side, and vectors run along the classes. In a *tile*
 neighbouring rows lie side by side, and vectors run across LANES rows: class-first arrays are such
@@ -26,7 +36,7 @@ from numba import njit
 
 from fastloss._jit import INLINED, MATHEMATICS
 from fastloss._llvm import part_of
-from fastloss._math import exp_nonpositive, maximum
+from fastloss._math import exp_nonpositive, log, maximum
 
 TILE_CLASSES = 32
 """Rows of at most so many classes are transposed into tiles."""
@@ -61,6 +71,15 @@ def weight_of_row(sample_weight, class_weight, label, row):
 
 
 @inlined
+def weight_of_mix(class_weight, label, other, mix):
+    """Return the class weight of mixed labels in float64."""
+    if class_weight is None:
+        return 1.0
+    one = np.float64(mix[0]) * np.float64(class_weight[np.uintp(label)])
+    return one + np.float64(mix[1]) * np.float64(class_weight[np.uintp(other)])
+
+
+@inlined
 def largest(x):
     """Return the largest entry, NaN if there is one."""
     top = x[0]
@@ -69,14 +88,45 @@ def largest(x):
     return top
 
 
+@njit(**MATHEMATICS)
+def quotient(x, temperature):
+    """Return x / temperature; the flags of loops would let LLVM multiply by a rounded inverse."""
+    return x / temperature
+
+
 @inlined
-def mass_of_class(dense, hit, class_weight, smoothing, T):
+def per_temperature(x, temperature):
+    """Return x divided by the temperature, if there is one."""
+    if temperature is None:
+        return x
+    return quotient(x, type(x)(temperature))
+
+
+@inlined
+def apart(x, y, temperature):
+    """Return ``(x - y) / temperature``."""
+    if temperature is None:
+        return x - y
+    return quotient(x - y, type(x)(temperature))
+
+
+@inlined
+def log_sum_exp(top, total, temperature):
+    """Return the logarithm of the sum of exp(x), where `total` is that of exp(x - top)."""
+    return per_temperature(top, temperature) + log(total)
+
+
+@inlined
+def mass_of_class(dense, hit, other_hit, mix, class_weight, smoothing, T):
     """Return the target mass ``w_c ((1 - smoothing) t_c + smoothing / C)`` of one class.
 
-    Without a dense target, t is the one-hot row whose 1 is where `hit`. `smoothing` is the pair
+    Without a dense target, t is the one-hot row whose 1 is where `hit`, or, of mixed labels, that
+    row times mix[0] plus the one of `other_hit` times mix[1]. `smoothing` is the pair
     ``(1 - smoothing, smoothing / C)``.
     """
     mass = (T(1) if hit else T(0)) if dense is None else T(dense)
+    if mix is not None:
+        mass = (mix[0] if hit else T(0)) + (mix[1] if other_hit else T(0))
     if smoothing is not None:
         mass = smoothing[0] * mass + smoothing[1]
     if class_weight is not None:
@@ -130,6 +180,14 @@ def live_weight(labels, ignore_index, classes, sample_weight, class_weight, row)
 
 
 @inlined
+def z_of_label(z_loss, class_weight, label, T):
+    """Return z divided by the class weight, by which all of the row is multiplied later."""
+    if class_weight is None:
+        return T(z_loss)
+    return T(z_loss) / T(class_weight[np.uintp(max(label, 0))])
+
+
+@inlined
 def skip_row(g, h, losses, row, accumulate):
     """Leave zeros where a row that does not count, and is not even looked at, has its results."""
     if losses is not None:
@@ -141,11 +199,13 @@ def skip_row(g, h, losses, row, accumulate):
 
 
 @inlined
-def gradient_scale(share, weight, upstream, row):
-    """Return the factor between a row's own gradient and that of the reduced value."""
+def gradient_scale(share, weight, upstream, row, temperature):
+    """Return the factor between a row's gradient by x / temperature and that of the result by x."""
     scale = share * weight
     if upstream is not None:
         scale *= np.float64(upstream[row])
+    if temperature is not None:
+        scale = quotient(scale, np.float64(temperature))
     return scale
 
 
@@ -160,19 +220,19 @@ def store_for_powers(g, accumulate, scratch, first, size):
 
 
 @inlined
-def power(g, x, c, top, accumulate):
+def power(g, x, c, top, accumulate, temperature):
     """Return e, as stored or, where the gradient's memory was not free, computed again."""
     if accumulate is None:
         return g[c]
-    return exp_nonpositive(x[c] - top)
+    return exp_nonpositive(apart(x[c], top, temperature))
 
 
 @inlined
-def again(g, x, c, top, accumulate):
+def again(g, x, c, top, accumulate, temperature):
     """Return e, as stored if there is a gradient, else computed again."""
     if g is None:
-        return exp_nonpositive(x[c] - top)
-    return power(g, x, c, top, accumulate)
+        return exp_nonpositive(apart(x[c], top, temperature))
+    return power(g, x, c, top, accumulate, temperature)
 
 
 @inlined

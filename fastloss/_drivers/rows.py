@@ -6,16 +6,21 @@ import numpy as np
 
 from fastloss._drivers.common import (
     again,
+    apart,
     beyond_one_top,
+    class_of_label,
     clip_to,
     gradient_scale,
     largest,
     live_weight,
+    log_sum_exp,
     mass_of_class,
+    per_temperature,
     power,
     put,
     skip_row,
     store_for_powers,
+    z_of_label,
 )  # fmt: skip
 from fastloss._llvm import either, item, own_function, part_of
 from fastloss._math import exp_nonpositive, log
@@ -28,7 +33,8 @@ PIECE = 512
 
 def hard_rows(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
-    clip, accumulate, options, ignore_index, classes, inner, start, stop, share,
+    clip, accumulate, options, curved, temperature, z_loss, others, mix, ignore_index, classes,
+    inner, start, stop, share,
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop: contiguous classes, integer labels."""
     own_function()
@@ -46,7 +52,7 @@ def hard_rows(
             continue
         y = np.uintp(label)
         top = largest(x)
-        gap = top - x[y]
+        gap = apart(top, x[y], temperature)
         own = np.float64(exp_nonpositive(-gap))
         rest = 0.0
         for first in range(0, classes, PIECE):
@@ -56,12 +62,18 @@ def hard_rows(
             here = np.int32(label - first)  # 32 bits, as many to a vector as there are powers
             part = T(0)
             for c in range(size):
-                e = exp_nonpositive(piece[c] - top)
+                e = exp_nonpositive(apart(piece[c], top, temperature))
                 powers[c] = e
                 part += T(0) if np.int32(c) == here else e
             rest += np.float64(part)
         total = rest + own
-        loss, slope, excess = link(rest, own, np.float64(gap), 1.0, *options)
+        loss, slope, bend = link(rest, own, np.float64(gap), 1.0, *options)
+        excess = 0.0
+        if z_loss is not None:
+            z = z_of_label(z_loss, class_weight, label, np.float64)
+            log_sum = log_sum_exp(np.float64(top), total, temperature)
+            loss += z * log_sum * log_sum
+            excess = 2.0 * z * log_sum
         if clip is not None:
             loss = -log(clip_to(own / total, clip))
         loss_sum += weight * loss
@@ -69,23 +81,37 @@ def hard_rows(
             losses[row] = T(weight * loss)
 
         if grad is not None:
-            scale = gradient_scale(share, weight, upstream, row)
+            scale = gradient_scale(share, weight, upstream, row, temperature)
             pull = scale * (slope + excess)
             inverse = T(1.0 / total)
             if hess is not None:
+                second = per_temperature(pull, temperature)
                 for c in range(h.size):
-                    p = power(g, x, c, top, accumulate) * inverse
-                    h[c] = T(pull) * (p * (T(1) - p))
-                h[y] = T(pull * (own / total) * (rest / total))
+                    p = power(g, x, c, top, accumulate, temperature) * inverse
+                    h[c] = T(second) * (p * (T(1) - p))
+                at_label = second * (own / total) * (rest / total)
+                if curved is not None:
+                    square = per_temperature(scale * bend, temperature)
+                    at_label += square * (rest / total) * (rest / total)
+                    for c in range(h.size):
+                        p = power(g, x, c, top, accumulate, temperature) * inverse
+                        h[c] += T(square) * (p * p)
+                if z_loss is not None:
+                    square = per_temperature(scale * (2.0 * z), temperature)
+                    at_label += square * (own / total) * (own / total)
+                    for c in range(h.size):
+                        p = power(g, x, c, top, accumulate, temperature) * inverse
+                        h[c] += T(square) * (p * p)
+                h[y] = T(at_label)
             before = 0.0 if accumulate is None else np.float64(g[y])
             if clip is None:
                 factor = T(pull / total)
                 for c in range(g.size):
-                    put(g, c, factor * power(g, x, c, top, accumulate), accumulate)
+                    put(g, c, factor * power(g, x, c, top, accumulate, temperature), accumulate)
                 g[y] = T(before + scale * (excess * own - slope * rest) / total)
             else:
                 for c in range(g.size):
-                    p = power(g, x, c, top, accumulate) * inverse
+                    p = power(g, x, c, top, accumulate, temperature) * inverse
                     put(g, c, T(pull) * clip_to(p, clip), accumulate)
                 g[y] = T(before + scale * (clip_to(own / total, clip) - 1.0))
     return loss_sum
@@ -93,7 +119,8 @@ def hard_rows(
 
 def soft_rows(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
-    clip, accumulate, options, ignore_index, classes, inner, start, stop, share,
+    clip, accumulate, options, curved, temperature, z_loss, others, mix, ignore_index, classes,
+    inner, start, stop, share,
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop: contiguous classes, soft targets."""
     own_function()
@@ -103,11 +130,14 @@ def soft_rows(
     loss_sum = 0.0
     for row in range(start, stop):
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, None, row)
+        other = np.int64(0)
+        if others is not None:
+            other = class_of_label(others[row], ignore_index, classes)
         x = part_of(source, row * classes, classes)
         t = part_of(dense, row * classes, classes)
         g = part_of(grad, row * classes, classes)
         h = part_of(hess, row * classes, classes)
-        if weight == 0.0:
+        if weight == 0.0 or other < 0:
             skip_row(g, h, losses, row, accumulate)
             continue
         top = largest(x)
@@ -121,11 +151,13 @@ def soft_rows(
             part_rest, part_tops, part_mass_rest, part_mass_tops, part_gap = (
                 T(0), T(0), T(0), T(0), T(0),
             )  # fmt: skip
-            hit = label - first
+            hit, other_hit = label - first, other - first
             for c in range(size):
-                below = piece[c] - top
+                below = apart(piece[c], top, temperature)
                 e = exp_nonpositive(below)
-                a = mass_of_class(item(t_piece, c), hit == c, item(w_piece, c), smoothing, T)
+                a = mass_of_class(
+                    item(t_piece, c), hit == c, other_hit == c, mix, item(w_piece, c), smoothing, T
+                )
                 powers[c] = e
                 is_top = e == T(1)
                 part_rest += T(0) if is_top else e
@@ -140,13 +172,36 @@ def soft_rows(
             gap += np.float64(part_gap)
         total = rest + tops
         mass = mass_rest + mass_tops
-        loss, slope, excess = link(beyond_one_top(rest, tops), 1.0, gap, mass, *options)
+        loss, slope, bend = link(beyond_one_top(rest, tops), 1.0, gap, mass, *options)
+        if curved is not None:
+            loss, mass_rest, mass_tops, slope, bend = 0.0, 0.0, 0.0, 1.0, 0.0
+            for c in range(classes):
+                e = again(g, x, c, top, accumulate, temperature)
+                a = mass_of_class(
+                    item(t, c), label == c, other == c, mix, item(class_weight, c), smoothing, T
+                )
+                remote = beyond_one_top(rest, tops) if e == T(1) else total - np.float64(e)
+                near = np.float64(apart(top, x[c], temperature))
+                one_loss, one_slope, one_bend = link(remote, np.float64(e), near, 1.0, *options)
+                loss += 0.0 if a == T(0) else a * one_loss
+                bend += 0.0 if a == T(0) else a * one_bend
+                b = 0.0 if a == T(0) else a * one_slope
+                mass_rest += 0.0 if e == T(1) else b
+                mass_tops += b if e == T(1) else 0.0
+            mass = mass_rest + mass_tops
+        excess = 0.0
+        if z_loss is not None:
+            log_sum = log_sum_exp(np.float64(top), total, temperature)
+            loss += np.float64(z_loss) * log_sum * log_sum
+            excess = 2.0 * np.float64(z_loss) * log_sum
         inverse = T(1.0 / total)
         if clip is not None:
             loss = 0.0
             for c in range(classes):
-                e = again(g, x, c, top, accumulate)
-                a = mass_of_class(item(t, c), label == c, item(class_weight, c), smoothing, T)
+                e = again(g, x, c, top, accumulate, temperature)
+                a = mass_of_class(
+                    item(t, c), label == c, other == c, mix, item(class_weight, c), smoothing, T
+                )
                 p_log = a * log(clip_to(e * inverse, clip))
                 loss -= np.float64(T(0) if a == T(0) else p_log)
         loss_sum += weight * loss
@@ -154,25 +209,55 @@ def soft_rows(
             losses[row] = T(weight * loss)
 
         if grad is not None:
-            scale = gradient_scale(share, weight, upstream, row)
+            scale = gradient_scale(share, weight, upstream, row, temperature)
             pull = scale * (slope * mass + excess)
+            unique = tops == 1.0
             if hess is not None:
+                second = per_temperature(pull, temperature)
                 for c in range(h.size):
-                    p = power(g, x, c, top, accumulate) * inverse
-                    h[c] = T(pull) * (p * (T(1) - p))
+                    p = power(g, x, c, top, accumulate, temperature) * inverse
+                    h[c] = T(second) * (p * (T(1) - p))
+                if curved is not None:
+                    unit = per_temperature(scale, temperature)
+                    for c in range(h.size):
+                        e = power(g, x, c, top, accumulate, temperature)
+                        a = mass_of_class(
+                            item(t, c), label == c, other == c, mix, item(class_weight, c),
+                            smoothing, T,
+                        )  # fmt: skip
+                        remote = beyond_one_top(rest, tops) if e == T(1) else total - np.float64(e)
+                        near = np.float64(apart(top, x[c], temperature))
+                        one_bend = link(remote, np.float64(e), near, 1.0, *options)[2]
+                        k = 0.0 if a == T(0) else a * one_bend
+                        p, q = np.float64(e) / total, remote / total
+                        h[c] += T(unit * (k * q * q + (bend - k) * p * p))
+                if z_loss is not None:
+                    square = per_temperature(scale * (2.0 * np.float64(z_loss)), temperature)
+                    for c in range(h.size):
+                        p = power(g, x, c, top, accumulate, temperature) * inverse
+                        h[c] += T(square) * (p * p)
             minus = T(scale * slope)
             if clip is None:
                 factor = T(pull / total)
-                unique = tops == 1.0
                 at_top = T(scale * (slope * (mass_rest - mass_tops * rest) + excess) / total)
                 for c in range(g.size):
-                    e = power(g, x, c, top, accumulate)
-                    a = mass_of_class(item(t, c), label == c, item(class_weight, c), smoothing, T)
+                    e = power(g, x, c, top, accumulate, temperature)
+                    a = mass_of_class(
+                        item(t, c), label == c, other == c, mix, item(class_weight, c), smoothing, T
+                    )
+                    if curved is not None:
+                        remote = beyond_one_top(rest, tops) if e == T(1) else total - np.float64(e)
+                        near = np.float64(apart(top, x[c], temperature))
+                        one_slope = link(remote, np.float64(e), near, 1.0, *options)[1]
+                        a = T(0) if a == T(0) else T(a * one_slope)
                     change = at_top if unique and e == T(1) else factor * e - minus * a
                     put(g, c, change, accumulate)
             else:
                 for c in range(g.size):
-                    q = clip_to(power(g, x, c, top, accumulate) * inverse, clip)
-                    a = mass_of_class(item(t, c), label == c, item(class_weight, c), smoothing, T)
+                    p = power(g, x, c, top, accumulate, temperature) * inverse
+                    q = clip_to(p, clip)
+                    a = mass_of_class(
+                        item(t, c), label == c, other == c, mix, item(class_weight, c), smoothing, T
+                    )
                     put(g, c, T(pull) * q - minus * a, accumulate)
     return loss_sum

@@ -5,10 +5,21 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from fastloss._drivers.common import LANES, OUTSIDE, TILE_CLASSES, class_of_label, weight_of_row
+from fastloss._drivers.common import (
+    LANES,
+    OUTSIDE,
+    TILE_CLASSES,
+    apart,
+    class_of_label,
+    inlined,
+    log_sum_exp,
+    weight_of_mix,
+    weight_of_row,
+)  # fmt: skip
 from fastloss._jit import LOOPS
 from fastloss._llvm import (
     OVERLAP,
+    either,
     flattened,
     in_order,
     on_stack,
@@ -17,10 +28,12 @@ from fastloss._llvm import (
     part_of,
     shape_differs,
 )
+from fastloss._math import exp_nonpositive, maximum
 
 block: Any = None  # bound by the engine, like the others here
 driver: Any = None
 options: Any = None
+curved: Any = None
 limit: Any = None
 tiled: Any = None
 
@@ -38,7 +51,10 @@ TABLE = 2 * MAX_BLOCKS
 
 
 @njit(**LOOPS)
-def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inner, start, stop):
+def scan_mixed(
+    labels, dense, others, mix, sample_weight, class_weight, ignore_index, classes, inner, start,
+    stop,
+):  # fmt: skip
     """Return the total weight of rows start to stop and the first row with a label outside.
 
     That row is -1 if there is none. The weight is the mean's: sample weight times target mass. A
@@ -50,17 +66,30 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
     outside = -1
     if labels is not None:
         here = part_of(labels, start, stop - start)
+        others_here = part_of(others, start, stop - start)
         weights = part_of(sample_weight, start, stop - start)
         strangers = 0
         for i in range(here.size):
             label = class_of_label(here[i], ignore_index, classes)
             strangers += 1 if label == OUTSIDE else 0
-            weight = weight_of_row(weights, class_weight, label, i) if label >= 0 else 0.0
+            if mix is None:
+                weight = weight_of_row(weights, class_weight, label, i) if label >= 0 else 0.0
+            else:
+                other = class_of_label(others_here[i], ignore_index, classes)
+                strangers += 1 if other == OUTSIDE else 0
+                weight = 0.0
+                if label >= 0 and other >= 0:
+                    weight = weight_of_row(weights, None, label, i)
+                    weight *= weight_of_mix(class_weight, label, other, mix)
             mass += weight if abs(weight) < np.inf else 0.0
         if strangers:
             for i in range(here.size):
                 if outside < 0 and class_of_label(here[i], ignore_index, classes) == OUTSIDE:
                     outside = start + i
+                if others is not None:
+                    other = class_of_label(others_here[i], ignore_index, classes)
+                    if outside < 0 and other == OUTSIDE:
+                        outside = start + i
     if dense is not None:
         for row in range(start, stop):
             weight = weight_of_row(sample_weight, None, 0, row)
@@ -77,14 +106,68 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
     return mass, outside
 
 
+@inlined
+def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inner, start, stop):
+    """Do what `scan_mixed` does for labels that are not mixed."""
+    return scan_mixed(
+        labels, dense, None, None, sample_weight, class_weight, ignore_index, classes, inner,
+        start, stop,
+    )  # fmt: skip
+
+
+@njit(**LOOPS)
+def observe(
+    source, labels, others, temperature, lse, proba, ignore_index, classes, inner, start, stop
+):
+    """Write lse and the probabilities of rows start to stop; return how many labels come first.
+
+    A label does if its logit is the row's largest and no earlier class has the same. Rows that
+    do not count in the loss are seen here too, but their label is not.
+    """
+    own_function()
+    T = type(source[0])
+    hits = 0
+    for row in range(start, stop):
+        place = row // inner * classes * inner + row % inner
+        top = source[np.uintp(place)]
+        for c in range(classes):
+            top = maximum(top, source[np.uintp(place + c * inner)])
+        if lse is not None or proba is not None:
+            total = 0.0
+            for c in range(classes):
+                e = exp_nonpositive(apart(source[np.uintp(place + c * inner)], top, temperature))
+                total += np.float64(e)
+            if lse is not None:
+                lse[row] = T(log_sum_exp(np.float64(top), total, temperature))
+            if proba is not None:
+                inverse = T(1.0 / total)
+                for c in range(classes):
+                    where = np.uintp(place + c * inner)
+                    proba[where] = exp_nonpositive(apart(source[where], top, temperature)) * inverse
+        if labels is not None:
+            label = class_of_label(labels[row], ignore_index, classes)
+            if others is not None:
+                other = class_of_label(others[row], ignore_index, classes)
+                label = label if other >= 0 else other
+            if label >= 0:
+                first = source[np.uintp(place + label * inner)] == top
+                for c in range(label):
+                    first = first and source[np.uintp(place + c * inner)] != top
+                hits += 1 if first else 0
+    return hits
+
+
 def softmax_driver(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
-    clip, accumulate, options, ignore_index, rows, classes, inner, divisor, scale,
+    clip, accumulate, options, curved, temperature, z_loss, others, mix, lse, proba, correct,
+    ignore_index, rows, classes, inner, divisor, scale,
 ):  # fmt: skip
     """Check the labels, find the divisor, run the blocks, combine their sums in order.
 
     A `divisor` of NaN asks for the mean's own. Returns the reduced value and a status: -1 for
     success, the first row whose label is outside, or OVERLAP (nothing is written in both cases).
+    The extra outputs of a block (`correct`, with an entry for each, asks for them) are taken before
+    its rows are worked on: their logits may be where the gradient goes.
     """
     if grad is not None:
         if logits is not None and overlaps(grad, logits):
@@ -101,15 +184,15 @@ def softmax_driver(
     if labels is not None or np.isnan(divisor):
         if labels is not None and rows <= SCANNED_SERIALLY:
             for b in range(blocks):
-                sums[b], outside[b] = scan(
-                    labels, dense, sample_weight, class_weight, ignore_index, classes, inner,
-                    b * step, min(rows, (b + 1) * step),
+                sums[b], outside[b] = scan_mixed(
+                    labels, dense, others, mix, sample_weight, class_weight, ignore_index, classes,
+                    inner, b * step, min(rows, (b + 1) * step),
                 )  # fmt: skip
         else:
             for b in prange(blocks):
-                sums[b], outside[b] = scan(
-                    labels, dense, sample_weight, class_weight, ignore_index, classes, inner,
-                    b * step, min(rows, (b + 1) * step),
+                sums[b], outside[b] = scan_mixed(
+                    labels, dense, others, mix, sample_weight, class_weight, ignore_index, classes,
+                    inner, b * step, min(rows, (b + 1) * step),
                 )  # fmt: skip
         for b in range(blocks):
             if outside[b] >= 0:
@@ -117,6 +200,12 @@ def softmax_driver(
         if np.isnan(divisor):
             divisor = in_order(sums)
     if divisor == 0.0:  # nothing counts: zeros, never NaN
+        if correct is not None:
+            for b in range(blocks):
+                correct[b] = observe(
+                    either(logits, grad), labels, others, temperature, lse, proba, ignore_index,
+                    classes, inner, b * step, min(rows, (b + 1) * step),
+                )  # fmt: skip
         if grad is not None and accumulate is None:
             grad[:] = 0
         if hess is not None:
@@ -124,10 +213,15 @@ def softmax_driver(
         return 0.0, -1
     share = scale / divisor
     for b in prange(blocks):
+        if correct is not None:
+            correct[b] = observe(
+                either(logits, grad), labels, others, temperature, lse, proba, ignore_index,
+                classes, inner, b * step, min(rows, (b + 1) * step),
+            )  # fmt: skip
         sums[b] = block(
             logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream,
-            smoothing, clip, accumulate, options, ignore_index, classes, inner,
-            b * step, min(rows, (b + 1) * step), share,
+            smoothing, clip, accumulate, options, curved, temperature, z_loss, others, mix,
+            ignore_index, classes, inner, b * step, min(rows, (b + 1) * step), share,
         )  # fmt: skip
     return in_order(sums) / divisor, -1
 
@@ -142,7 +236,8 @@ def plain_labels(logits, labels, grad):
     ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
     value, status = driver(
         flattened(logits), labels, None, flattened(grad), None, None, None, None, None, None,
-        None, None, options, ignore_index, rows, classes, inner, np.nan, 1.0,
+        None, None, options, curved, None, None, None, None, None, None, None, ignore_index, rows,
+        classes, inner, np.nan, 1.0,
     )  # fmt: skip
     return value if status == -1 else None
 
@@ -157,6 +252,7 @@ def plain_dense(logits, dense, grad):
     ignore_index, inner = np.int64(-100), np.int64(1)
     value, status = driver(
         flattened(logits), None, flattened(dense), flattened(grad), None, None, None, None, None,
-        None, None, None, options, ignore_index, rows, classes, inner, np.nan, 1.0,
+        None, None, None, options, curved, None, None, None, None, None, None, None, ignore_index,
+        rows, classes, inner, np.nan, 1.0,
     )  # fmt: skip
     return value if status == -1 else None

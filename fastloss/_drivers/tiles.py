@@ -11,16 +11,21 @@ from fastloss._drivers.common import (
     TILE_CLASSES,
     add_to,
     again,
+    apart,
     beyond_one_top,
+    class_of_label,
     clip_to,
     gradient_scale,
     inlined,
     keep_power,
     live_weight,
+    log_sum_exp,
     mass_of_class,
+    per_temperature,
     power,
     put,
     settle,
+    z_of_label,
 )  # fmt: skip
 from fastloss._jit import LOOPS
 from fastloss._llvm import (
@@ -67,7 +72,7 @@ def quantity(typing_context, scratch, k):
 
 def hard_tile(
     x, t, g, h, start, step, labels, class_weight, weights, scales, losses, smoothing, clip,
-    accumulate, options, size, classes, scratch,
+    accumulate, options, curved, temperature, z_loss, others, mix, size, classes, scratch,
 ):  # fmt: skip
     """Compute `size` neighbouring rows with integer labels, vectors running across the rows.
 
@@ -88,7 +93,7 @@ def hard_tile(
         quantity(scratch, 5),
     )
     factor, at_label = quantity(scratch, 6), quantity(scratch, 7)
-    inverse = quantity(scratch, 8)
+    inverse, bent = quantity(scratch, 8), quantity(scratch, 9)
     for i in range(size):
         top[i] = T(-np.inf)
         rest[i] = T(0)
@@ -107,7 +112,7 @@ def hard_tile(
             out = part_of(g, start + c * step, size)
             y = np.int32(c)
             for i in range(size):
-                below = row[i] - top[i]
+                below = apart(row[i], top[i], temperature)
                 e = exp_nonpositive(below)
                 hit = labels[i] == y
                 part[i] += T(0) if hit else e
@@ -119,7 +124,16 @@ def hard_tile(
     for i in range(size):
         settle(rest, lost, i)
         total = rest[i] + own[i]
-        loss, slope, excess = link(rest[i], own[i], gap[i], T(1), *options)
+        loss, slope, bend = link(rest[i], own[i], gap[i], T(1), *options)
+        excess = T(0)
+        if curved is not None:
+            bent[i] = scales[i] * bend
+        if z_loss is not None:
+            z = z_of_label(z_loss, class_weight, labels[i], T)
+            log_sum = log_sum_exp(top[i], total, temperature)
+            loss += z * log_sum * log_sum
+            excess = T(2) * z * log_sum
+            bent[i] = scales[i] * (T(2) * z)
         if clip is not None:
             loss = -log(clip_to(own[i] / total, clip))
         losses[i] = T(0) if labels[i] < 0 else weights[i] * loss
@@ -136,12 +150,18 @@ def hard_tile(
             second = part_of(h, start + c * step, size)
             y = np.int32(c)
             for i in range(size):
-                p = power(out, row, i, top[i], accumulate) * inverse[i]
+                p = power(out, row, i, top[i], accumulate, temperature) * inverse[i]
                 hit = labels[i] == y
                 dead = labels[i] < 0
                 if h is not None:
-                    others = rest[i] * inverse[i] if hit else T(1) - p
-                    second[i] = T(0) if dead else factor[i] * (p * others)
+                    remote = rest[i] * inverse[i] if hit else T(1) - p
+                    curvature = factor[i] * (p * remote)
+                    if curved is not None:
+                        away = remote if hit else p
+                        curvature += bent[i] * (away * away)
+                    if z_loss is not None:
+                        curvature += bent[i] * (p * p)
+                    second[i] = T(0) if dead else per_temperature(curvature, temperature)
                 if clip is not None:
                     p = clip_to(p, clip)
                 change = at_label[i] if hit else factor[i] * p
@@ -150,7 +170,7 @@ def hard_tile(
 
 def soft_tile(
     x, t, g, h, start, step, labels, class_weight, weights, scales, losses, smoothing, clip,
-    accumulate, options, size, classes, scratch,
+    accumulate, options, curved, temperature, z_loss, others, mix, size, classes, scratch,
 ):  # fmt: skip
     """Compute `size` neighbouring rows with soft targets, vectors running across the rows."""
     own_function()
@@ -173,6 +193,7 @@ def soft_tile(
         quantity(scratch, 13),
     )
     gap, part_gap = quantity(scratch, 9), quantity(scratch, 14)
+    bent = quantity(scratch, 10)  # when the parts are summed
     for i in range(size):
         top[i] = T(-np.inf)
     for c in range(classes):
@@ -190,9 +211,12 @@ def soft_tile(
             y = np.int32(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
-                below = row[i] - top[i]
+                below = apart(row[i], top[i], temperature)
                 e = exp_nonpositive(below)
-                a = mass_of_class(item(row_t, i), labels[i] == y, w, smoothing, T)
+                other = False
+                if others is not None:
+                    other = others[i] == y
+                a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
                 is_top = e == T(1)
                 part_rest[i] += T(0) if is_top else e
                 part_tops[i] += T(1) if is_top else T(0)
@@ -216,11 +240,49 @@ def soft_tile(
                 quantity(scratch, 15 + k),
                 i,
             )
+    if curved is not None:
+        for i in range(size):
+            losses[i] = T(0)
+            mass_rest[i] = T(0)
+            mass_tops[i] = T(0)
+            bent[i] = T(0)
+        for c in range(classes):
+            row = part_of(source, start + c * step, size)
+            row_t = part_of(t, start + c * step, size)
+            out = part_of(g, start + c * step, size)
+            y = np.int32(c)
+            w = item(class_weight, np.uintp(c))
+            for i in range(size):
+                e = again(out, row, i, top[i], accumulate, temperature)
+                other = False
+                if others is not None:
+                    other = others[i] == y
+                a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
+                is_top = e == T(1)
+                remote = rest[i] + tops[i] - e
+                remote = beyond_one_top(rest[i], tops[i]) if is_top else remote
+                near = apart(top[i], row[i], temperature)
+                one_loss, one_slope, one_bend = link(remote, e, near, T(1), *options)
+                absent = a == T(0)
+                losses[i] += T(0) if absent or labels[i] < 0 else weights[i] * (a * one_loss)
+                bent[i] += T(0) if absent else a * one_bend
+                b = T(0) if absent else a * one_slope
+                mass_rest[i] += T(0) if is_top else b
+                mass_tops[i] += b if is_top else T(0)
     for i in range(size):
         total = rest[i] + tops[i]
         mass = mass_rest[i] + mass_tops[i]
-        loss, slope, excess = link(beyond_one_top(rest[i], tops[i]), T(1), gap[i], mass, *options)
-        losses[i] = T(0) if labels[i] < 0 else weights[i] * loss
+        excess = T(0)
+        if curved is None:
+            loss, slope, _ = link(beyond_one_top(rest[i], tops[i]), T(1), gap[i], mass, *options)
+            if z_loss is not None:
+                log_sum = log_sum_exp(top[i], total, temperature)
+                loss += z_loss * log_sum * log_sum
+                excess = T(2) * z_loss * log_sum
+                bent[i] = scales[i] * (T(2) * z_loss)
+            losses[i] = T(0) if labels[i] < 0 else weights[i] * loss
+        else:
+            slope = T(1)
         inverse[i] = T(1) / total
         if g is not None:
             factor[i] = scales[i] * (slope * mass + excess)
@@ -237,8 +299,11 @@ def soft_tile(
             y = np.int32(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
-                e = again(out, row, i, top[i], accumulate)
-                a = mass_of_class(item(row_t, i), labels[i] == y, w, smoothing, T)
+                e = again(out, row, i, top[i], accumulate, temperature)
+                other = False
+                if others is not None:
+                    other = others[i] == y
+                a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
                 term = weights[i] * (a * log(clip_to(e * inverse[i], clip)))
                 losses[i] -= T(0) if a == T(0) or labels[i] < 0 else term
     if g is not None:
@@ -250,12 +315,29 @@ def soft_tile(
             y = np.int32(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
-                e = power(out, row, i, top[i], accumulate)
+                e = power(out, row, i, top[i], accumulate, temperature)
                 p = e * inverse[i]
-                a = mass_of_class(item(row_t, i), labels[i] == y, w, smoothing, T)
+                other = False
+                if others is not None:
+                    other = others[i] == y
+                a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
                 dead = labels[i] < 0
                 if h is not None:
-                    second[i] = T(0) if dead else factor[i] * (p * (T(1) - p))
+                    curvature = factor[i] * (p * (T(1) - p))
+                    if z_loss is not None:
+                        curvature += bent[i] * (p * p)
+                if curved is not None:
+                    remote = rest[i] + tops[i] - e
+                    remote = beyond_one_top(rest[i], tops[i]) if e == T(1) else remote
+                    near = apart(top[i], row[i], temperature)
+                    _, one_slope, one_bend = link(remote, e, near, T(1), *options)
+                    if h is not None:
+                        k = T(0) if a == T(0) else a * one_bend
+                        q = remote * inverse[i]
+                        curvature += scales[i] * (k * (q * q) + (bent[i] - k) * (p * p))
+                    a = T(0) if a == T(0) else a * one_slope
+                if h is not None:
+                    second[i] = T(0) if dead else per_temperature(curvature, temperature)
                 if clip is not None:
                     change = factor[i] * clip_to(p, clip) - minus[i] * a
                 else:
@@ -316,7 +398,8 @@ def transpose_out(tile_values, start, count, classes, rows, accumulate):
 
 def tiles(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
-    clip, accumulate, options, ignore_index, classes, inner, start, stop, share,
+    clip, accumulate, options, curved, temperature, z_loss, others, mix, ignore_index, classes,
+    inner, start, stop, share,
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop, computed as tiles of up to LANES rows.
 
@@ -331,11 +414,14 @@ def tiles(
     weights, scales = quantity(scratch, 20), quantity(scratch, 21)
     lane_losses = quantity(scratch, 22)
     lane_labels = on_stack(np.dtype(np.int32), LANES)
+    other_lanes = on_stack(np.dtype(np.int32), LANES)
+    lane_others = part_of_if(others, other_lanes, 0, LANES)
     tile_x = part_of(scratch, QUANTITIES * LANES, extent)
     tile_g = part_of_if(grad, scratch, QUANTITIES * LANES + extent, extent)
     tile_h = part_of_if(hess, scratch, QUANTITIES * LANES + 2 * extent, extent)
     tile_t = scratch_for(dense, extent if inner == 1 else 0)
-    hard_class_weight = class_weight if dense is None and smoothing is None else None
+    plain = class_weight if dense is None and smoothing is None else None
+    hard_class_weight = plain if others is None else None
     origin, lane_step = np.int64(0), np.int64(LANES)  # typed: literals would compile a second tile
     loss_sum = 0.0
     row = start
@@ -344,7 +430,7 @@ def tiles(
         column = row % inner
         if inner > 1:
             size = min(size, inner - column)
-        here = part_of(labels, row, size)
+        here, others_here = part_of(labels, row, size), part_of(others, row, size)
         weight_here = part_of(sample_weight, row, size)
         upstream_here = part_of(upstream, row, size)
         for i in range(size):
@@ -352,8 +438,12 @@ def tiles(
                 here, ignore_index, classes, weight_here, hard_class_weight, i
             )
             lane_labels[i] = -1 if weight == 0.0 else label
+            if others is not None:
+                other = class_of_label(others_here[i], ignore_index, classes)
+                lane_others[i] = other
+                lane_labels[i] = -1 if weight == 0.0 or other < 0 else label
             weights[i] = T(weight)
-            scales[i] = T(gradient_scale(share, weight, upstream_here, i))
+            scales[i] = T(gradient_scale(share, weight, upstream_here, i, temperature))
         if inner == 1:
             place = row * classes
             transpose_in(source, place, size, classes, tile_x)
@@ -361,8 +451,8 @@ def tiles(
                 transpose_in(dense, place, size, classes, tile_t)
             tile(
                 tile_x, tile_t, tile_g, tile_h, origin, lane_step, lane_labels, class_weight,
-                weights, scales, lane_losses, smoothing, clip, None, options, size, classes,
-                scratch,
+                weights, scales, lane_losses, smoothing, clip, None, options, curved, temperature,
+                z_loss, lane_others, mix, size, classes, scratch,
             )  # fmt: skip
             if grad is not None:
                 transpose_out(tile_g, place, size, classes, grad, accumulate)
@@ -372,7 +462,8 @@ def tiles(
             place = row // inner * classes * inner + column
             tile(
                 logits, dense, grad, hess, place, inner, lane_labels, class_weight, weights,
-                scales, lane_losses, smoothing, clip, accumulate, options, size, classes, scratch,
+                scales, lane_losses, smoothing, clip, accumulate, options, curved, temperature,
+                z_loss, lane_others, mix, size, classes, scratch,
             )  # fmt: skip
         for i in range(size):
             loss_sum += np.float64(lane_losses[i])

@@ -14,8 +14,8 @@ class Peers:
     """One loss in the words of other libraries; None where a library does not have it."""
 
     numpy: Callable[[Array, Array, Array, bool], Any] | None = None  # (pred, target, out, gradient)
-    torch: Callable[[Any, Any, Any], Any] | None = None  # (torch.nn.functional, pred, target)
-    optax: Callable[[Any, Any, Any], Any] | None = None  # (optax, pred, target)
+    torch: Callable[..., Any] | None = None  # (torch.nn.functional, *arrays)
+    optax: Callable[..., Any] | None = None  # (optax, *arrays)
     sklearn: str | None = None
     sklearn_scale: float = 1.0  # our loss divided by theirs
     exact: Callable[[Array, Array], tuple[Array, Array]] | None = None  # without cancellation

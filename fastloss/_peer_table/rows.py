@@ -1,4 +1,4 @@
-"""Losses of rows: probabilities, margins, embeddings, segmentation, as other libraries call them."""
+"""Losses of rows (probabilities, embeddings, regions), as other libraries call them."""
 
 from fastloss._peer_table.record import Peers
 

@@ -21,7 +21,7 @@ SMALLEST_SINE = 2.0**-12
         "easy_margin": flag(False),
     },
     ulp_bound=4,
-    nanoseconds=0.9,
+    nanoseconds=1.2,
     peers={},
 )
 def arcface(cosines, label, grad, scale, margin, easy_margin):

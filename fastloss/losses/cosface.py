@@ -12,7 +12,7 @@ from fastloss._rowwise import rowwise
     domains=("cosine", "labels"),
     options={"scale": positive(64.0), "margin": nonnegative(0.35)},
     ulp_bound=4,
-    nanoseconds=0.9,
+    nanoseconds=1.2,
     peers={},
 )
 def cosface(cosines, label, grad, scale, margin):

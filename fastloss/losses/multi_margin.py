@@ -18,7 +18,7 @@ from fastloss._rowwise import rowwise
         "p": Option(1, "1 or 2", lambda x: x in (1, 2), 2, neutral=True, shapes_formula=True),
     },
     ulp_bound=4,
-    nanoseconds=0.4,
+    nanoseconds=0.6,
     peers={"PyTorch": "multi_margin_loss"},
 )
 def multi_margin(scores, label, grad, hess, margin, p):

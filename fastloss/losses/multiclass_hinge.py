@@ -14,7 +14,7 @@ from fastloss._rowwise import rowwise
     hessian=True,
     options={"margin": nonnegative(1.0)},
     ulp_bound=2,
-    nanoseconds=0.4,
+    nanoseconds=0.6,
     peers={"optax": "multiclass_hinge_loss", "scikit-learn": "hinge_loss"},
 )
 def multiclass_hinge(scores, label, grad, hess, margin):

@@ -7,7 +7,16 @@ from fastloss._options import Option
 
 
 @elementwise(
-    options={"quantile": Option(0.5, "a number in (0, 1)", lambda x: 0 < x < 1, 0.9)},
+    options={
+        "quantile": Option(
+            0.5,
+            "a number in (0, 1), or one per column",
+            lambda x: 0 < x < 1,
+            0.9,
+            per_class=True,
+            shares_target=True,
+        )
+    },
     ulp_bound=4,
     nanoseconds=0.2,
     peers={"scikit-learn": "PinballLoss"},
@@ -20,9 +29,11 @@ def pinball(pred, target, quantile):
     pred : array_like, float32 or float64
         Predictions, of any shape.
     target : array_like
-        True values, of the shape of `pred`; its dtype, or bool or integer.
-    quantile : float, default 0.5
-        The quantile q that the best prediction is, in (0, 1).
+        True values, of the shape of `pred`; its dtype, or bool or integer. With several quantiles
+        also of shape (N,): then each row of `pred` has one (and they go through a copy).
+    quantile : float or array_like, default 0.5
+        The quantile q that the best prediction is, in (0, 1); or K of them, for `pred` of shape
+        (N, K).
 
     Notes
     -----

@@ -11,6 +11,7 @@ from fastloss._rowwise import rowwise
     arguments=("logits", "target"),
     domains=("real", "real"),
     hessian=True,
+    logits=True,
     options={"temperature": positive(1.0)},
     ulp_bound=4,
     nanoseconds=1.2,

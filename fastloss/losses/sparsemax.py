@@ -78,7 +78,7 @@ def threshold(logits):
     domains=("real", "labels"),
     hessian=True,
     ulp_bound=4,
-    nanoseconds=1.0,
+    nanoseconds=1.5,
     peers={"optax": "multiclass_sparsemax_loss"},
 )
 def sparsemax(logits, label, grad, hess):

@@ -16,7 +16,7 @@ from fastloss._rowwise import rowwise
         "smooth": nonnegative(1.0),
         "from_logits": flag(False),
     },
-    ulp_bound=4,
+    ulp_bound=8,
     nanoseconds=0.5,
     peers={"Keras": "Tversky"},
 )
@@ -43,8 +43,8 @@ def tversky(pred, target, grad, alpha, beta, smooth, from_logits):
     Notes
     -----
     ``TP = Σ p t``. Computed as ``(alpha FP + beta FN) / (TP + alpha FP + beta FN + smooth)``, which
-    does not cancel where the regions agree: within 4 ulp. The gradient's two terms can cancel; its
-    error is 4 ulp of the larger. A denominator of 0 gives loss 0 and gradient 0. With alpha = beta
+    does not cancel where the regions agree: within 8 ulp. The gradient's two terms can cancel; its
+    error is 8 ulp of the larger. A denominator of 0 gives loss 0 and gradient 0. With alpha = beta
     = 1/2 it is the Dice loss of twice the `smooth`.
 
     References
