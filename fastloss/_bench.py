@@ -35,6 +35,12 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 """Measured by default: a small batch, arrays that fit into a cache, and larger ones."""
 
+MAIN = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")
+"""The losses that are measured at every shape and in both types; of the others, unless they are
+asked for by name, one case tells enough."""
+
+BRIEF = {"softmax": (1024, 100), "elementwise": (1_000_000,), "rowwise": (1024, 100)}
+
 MINIMUM_ROUNDS = 5
 TURN_SECONDS = 1e-3
 """A turn repeats a short call for so long that the clock's resolution does not matter."""
@@ -65,13 +71,19 @@ class Settings:
 
     def cases(self) -> "list[Case]":
         """Return the cases in the order of the tables."""
+        everything = [*MAIN, *(name for name in fl.losses() if name not in MAIN)]
         return [
             Case(name, dtype, shape, self.mode)
-            for name in self.losses or fl.losses()
-            for dtype in self.dtypes
-            for shape in self.shapes or SHAPES[fl.losses()[name].family]
+            for name in self.losses or everything
+            for dtype in self.dtypes[: None if self.losses or name in MAIN else 1]
+            for shape in self.shapes or self._shapes(name)
             if len(shape) == 2 or fl.losses()[name].family == "elementwise"
         ]
+
+    def _shapes(self, name: str) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of a loss: a single one for those that only complete the list."""
+        family = fl.losses()[name].family
+        return SHAPES[family] if self.losses or name in MAIN else (BRIEF[family],)
 
     def command(self) -> str:
         """Return the command line that repeats the measurement."""
@@ -262,7 +274,7 @@ def prepare_work(case: Case, threads: int) -> Work:
         others = max(case.shape[-1] - 1, 1)
         pred[0] = 0
         pred[0, target[0]] = CONFIDENT + math.log(others)
-    elif loss._properties.get("target") == "probability":
+    elif loss._properties["target"] == "probability" and loss._properties["pred"] == "real":
         # Labels, because the gradient of a soft one can cancel, in every library alike.
         target = np.rint(target)
         pred.flat[0], target.flat[0] = CONFIDENT, 1

@@ -9,7 +9,7 @@ from itertools import groupby
 from statistics import geometric_mean
 
 import fastloss as fl
-from fastloss._bench import OURS, Report, Row, Settings
+from fastloss._bench import MAIN, OURS, Report, Row, Settings
 from fastloss._loss import Loss
 from fastloss._peer_table import PEERS
 from fastloss._peer_table.record import Peers
@@ -18,7 +18,10 @@ from fastloss._peers import LIBRARIES
 ABSENT = "–"
 
 HEADLINE = ("float32 32×10", "float32 8192×1000", "float32 1000000")
-"""The cases that the README's first screen shows, of every loss that has them."""
+"""The cases that the README's first screen shows, of every main loss that has them."""
+
+OTHERS = "the other losses"
+"""The heading of the table of the losses that have one row each."""
 
 
 HEADLINE_COLUMNS = (OURS, *LIBRARIES, "× best peer")
@@ -29,8 +32,10 @@ class Unmarked(ValueError):
 
 
 def headings(loss: str) -> list[str]:
-    """Return the headings of a loss's table."""
-    limit = PEERS.get(loss, Peers()).limit
+    """Return the headings of a loss's table, or of that of the others."""
+    limit = "yardstick" if loss == OTHERS else PEERS.get(loss, Peers()).limit
+    if loss == OTHERS:
+        return ["case", OURS, *LIBRARIES, limit, "copy", "× best peer", f"÷ {limit}"]
     return ["case", OURS, *LIBRARIES, f"one {limit}", "copy", "× best peer", f"÷ one {limit}"]
 
 
@@ -121,10 +126,13 @@ def conditions(report: Report) -> str:
 def bench_part(report: Report) -> str:
     """Return the README's tables with what belongs to them."""
     parts = []
-    for loss, group in groupby(report.rows, key=lambda row: row.case.loss):
+    for loss, group in groupby(
+        report.rows, key=lambda row: table_of(row.case.loss, report.settings)
+    ):
         lines = _table_head(headings(loss))
         for row in group:
             texts = cells(row)
+            texts[0] = f"{row.case.loss}, {texts[0]}" if loss == OTHERS else texts[0]
             fastest = 1 + [OURS, *LIBRARIES].index(row.fastest)
             texts[fastest] = f"**{texts[fastest].replace('<br>', '**<br>', 1)}"
             lines.append(_line(texts))
@@ -137,11 +145,16 @@ def bench_part(report: Report) -> str:
     return "\n\n".join(parts)
 
 
+def table_of(loss: str, settings: Settings) -> str:
+    """Return the heading of the table in which a loss stands."""
+    return loss if loss in MAIN or settings.losses else OTHERS
+
+
 def headline_part(report: Report) -> str:
     """Return the short table of the README's first screen."""
     lines = _table_head(["loss and gradient", *HEADLINE_COLUMNS])
     for row in report.rows:
-        if row.case.label in HEADLINE:
+        if row.case.label in HEADLINE and row.case.loss in MAIN:
             texts = cells(row)
             columns = dict(zip(headings(row.case.loss), texts, strict=True))
             name = f"{row.case.loss}, {row.case.label}"
@@ -217,10 +230,17 @@ def stale(readme: str, settings: Settings) -> list[str]:
     except Unmarked as fault:
         return [str(fault)]
     wanted = {
-        loss: (headings(loss), [case.label for case in group])
-        for loss, group in groupby(settings.cases(), key=lambda case: case.loss)
+        loss: (
+            headings(loss),
+            [f"{case.loss}, {case.label}" if loss == OTHERS else case.label for case in group],
+        )
+        for loss, group in groupby(settings.cases(), key=lambda x: table_of(x.loss, settings))
     }
-    shown = [f"| {case.loss}, {case.label}" for case in settings.cases() if case.label in HEADLINE]
+    shown = [
+        f"| {case.loss}, {case.label}"
+        for case in settings.cases()
+        if case.label in HEADLINE and case.loss in MAIN
+    ]
     if headline != shown:
         faults.append(f"the first table has the rows {headline}; they should be {shown}")
     for loss in wanted.keys() - found.keys():

@@ -508,6 +508,7 @@ def elementwise(
     pred: str = "real",
     target: str = "real",
     second: tuple[str, str] | None = None,
+    convex: bool = False,
     options: dict[str, Option] | None = None,
     ulp_bound: float,
     nanoseconds: float,
@@ -531,6 +532,7 @@ def elementwise(
             pred=pred,
             target=target,
             second=second,
+            convex=convex,
             options=options or {},
             ulp_bound=ulp_bound,
             nanoseconds=nanoseconds,
@@ -543,6 +545,7 @@ def elementwise(
 def softmax(
     *,
     arguments: tuple[str, str] = ("logits", "target"),
+    convex: bool = False,
     options: dict[str, Option] | None = None,
     curved: bool = False,
     extended: bool = False,
@@ -561,6 +564,7 @@ def softmax(
         return SoftmaxLoss(
             scalar,
             arguments=arguments,
+            convex=convex,
             options=options or {},
             curved=curved,
             extended=extended,

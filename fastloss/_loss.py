@@ -78,7 +78,7 @@ class Loss(ABC):
     Attributes
     ----------
     name, family : str
-        The public name, and "elementwise" or "softmax".
+        The public name, and "elementwise", "softmax" or "rowwise".
     options : dict of str to Option
         The loss's own options with their defaults and domains.
     ulp_bound : float
@@ -86,6 +86,8 @@ class Loss(ABC):
         a softmax row adds 2 for each unit of the spread of its logits.
     peers : dict of str to str
         The names of the same loss in other libraries.
+    convex : bool
+        Whether the loss is a convex function of the predictions, with the default options.
     """
 
     family: ClassVar[str] = ""
@@ -106,6 +108,7 @@ class Loss(ABC):
         ulp_bound: float,
         nanoseconds: float,
         peers: dict[str, str],
+        convex: bool = False,
         **properties: Any,
     ) -> None:
         self._properties = properties
@@ -114,6 +117,7 @@ class Loss(ABC):
         self.options = options
         self.ulp_bound = ulp_bound
         self.peers = peers
+        self.convex = convex
         self._scalar = scalar
         _engine.source_digest(scalar)  # now, while the file is the one that was imported
         self._nanoseconds = nanoseconds

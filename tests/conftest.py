@@ -37,6 +37,16 @@ MOVES = 8
 WIDE_EPSILON = np.finfo(np.longdouble).eps
 
 
+CATALOGUE = ("test_regression.py", "test_binary.py", "test_softmax_family.py", "test_margins.py")
+"""Tests of many losses one by one: half of them, those in float64, are left to ``-m thorough``."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in CATALOGUE and "float64" in item.name:
+            item.add_marker(pytest.mark.thorough)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240229)

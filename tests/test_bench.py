@@ -85,10 +85,10 @@ def test_bench_writes_everything(tmp_path, capsys, without_peers):
 
 
 @pytest.mark.parametrize("loss", list(fl.losses()))
-@pytest.mark.parametrize("mode", ["gradient", "value"])
+@pytest.mark.parametrize("mode", ["gradient", pytest.param("value", marks=pytest.mark.thorough)])
 def test_every_candidate_computes_the_loss(loss, mode, without_compiler):
     family = fl.losses()[loss].family
-    shape = (40, 7) if family == "softmax" else (300,)
+    shape = (300,) if family == "elementwise" else (40, 7)
     work = _bench.prepare_work(Case(loss, "float32", shape, mode), threads=1)
     true = _bench.truth(work)
     if true is None:
@@ -98,13 +98,14 @@ def test_every_candidate_computes_the_loss(loss, mode, without_compiler):
     gradients = {}
     for name, candidate in candidates.items():
         value, gradient = candidate.result(candidate.call())
-        assert float(value) == pytest.approx(float(true.value), rel=1e-5), name
+        assert float(value) == pytest.approx(float(true.value), rel=2e-5, abs=1e-6), name
         if mode == "gradient":
             gradients[name] = np.asarray(gradient[:], float)
             assert gradients[name] == pytest.approx(true.gradient.astype(float), rel=1e-4, abs=1e-7)
-    # 4 + 2 g, g the spread of the confident row; the textbook loses that row's gradient.
-    assert _bench.error(work, candidates["fastloss"], true) < 4 + 2 * 25
-    if mode == "gradient" and family == "softmax":
+    if loss in _bench.MAIN:
+        # 4 + 2 g, g the spread of the confident row; the textbook loses that row's gradient.
+        assert _bench.error(work, candidates["fastloss"], true) < 4 + 2 * 25
+    if mode == "gradient" and loss == "softmax_cross_entropy":
         assert _bench.error(work, candidates["NumPy"], true) > 1e5
 
 

@@ -7,6 +7,7 @@ import sys
 import tracemalloc
 
 import numpy as np
+import pytest
 from conftest import ALL, all_losses, every_loss
 
 import fastloss as fl
@@ -94,3 +95,14 @@ def test_nothing_is_allocated_that_grows_with_the_batch(loss, rng):
 
 def test_every_loss_is_exported():
     assert [loss.name for loss in ALL] == list(fl.losses())
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("loss", [loss for loss in ALL if loss.convex], ids=lambda loss: loss.name)
+def test_convex_losses_lie_below_their_chords(loss, rng):
+    one, *targets = loss.sample(rng, "float64", (200, 5))
+    other = loss.sample(rng, "float64", (200, 5))[0]
+    ends = [loss(pred, *targets, reduction="none") for pred in (one, other)]
+    middle = loss((one + other) / 2, *targets, reduction="none")
+    chord = (ends[0] + ends[1]) / 2
+    assert (middle <= chord + 1e-12 * (1 + abs(chord))).all()

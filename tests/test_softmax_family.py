@@ -238,6 +238,7 @@ def test_temperature_divides_the_logits(classes, target):
     assert_close(got, (losses, gradient / 4))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("classes", "axis", "smoothing"), [(10, 1, 0.0), (10, 0, 0.1), (40, 1, 0.1), (40, 0, 0.0)]
 )
@@ -268,6 +269,7 @@ def test_mixup_is_a_mean_of_two_cross_entropies(classes, axis, smoothing):
     np.testing.assert_allclose(copy, reference[1], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("loss", "classes"),
     [(CURVED[0], 10), (CURVED[1], 40), (CURVED[2], 10)],
@@ -288,6 +290,7 @@ def test_curved_losses_of_soft_targets(loss, classes):
         np.testing.assert_allclose(other, gradient, rtol=2e-5, atol=1e-9)
 
 
+@pytest.mark.thorough
 @every_curved
 def test_hessians_off_the_default_options(loss):
     """Central differences of the textbook in longdouble, at labels and dense targets."""
@@ -330,6 +333,7 @@ ALL = ("lse", "proba", "n_correct", "n_valid")
 EXTRA_CASES = [(10, -1, 0.0), (40, -1, 0.1), (10, 1, 0.0)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("classes", "axis", "smoothing"), EXTRA_CASES)
 def test_extra_outputs(classes, axis, smoothing):
     loss = fl.softmax_cross_entropy

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .common import CLASSES, DTYPES, LOSSES, arrays, find
+from .common import DTYPES, LOSSES, Call
 
 
 class Accuracy:
@@ -15,20 +15,23 @@ class Accuracy:
     def setup(self, name, dtype):
         if np.finfo(np.longdouble).eps >= np.finfo(np.float64).eps:
             raise NotImplementedError("longdouble is no wider than float64")
-        self.loss = find(name)
-        pred, self.target, _ = arrays(name, dtype, "in cache")
-        self.pred = 3 * pred
-        if LOSSES[name] == CLASSES:  # a tenth is enough: longdouble is slow
-            self.pred, self.target = self.pred[:25], self.target[:25]
-        wide = self.target if LOSSES[name] == CLASSES else self.target.astype(np.longdouble)
-        self.true = self.loss.reference(self.pred.astype(np.longdouble), wide)
+        self.call = call = Call(name, dtype, "in cache")
+        if call.arrays[0].ndim == 2:  # a tenth is enough: longdouble is slow
+            call.arrays = tuple(array[:25] for array in call.arrays)
+        wide = {key: _widened(array) for key, array in call.keywords.items()}
+        self.true = call.loss.reference(*map(_widened, call.arrays), **wide)
 
     def track_value_error(self, *_):
-        return _ulps(self.loss(self.pred, self.target), self.true[0], self.pred.dtype)
+        return _ulps(self.call.value(), self.true[0], self.call.arrays[0].dtype)
 
     def track_gradient_error(self, *_):
-        gradient = self.loss.value_and_grad(self.pred, self.target)[1]
-        return _ulps(gradient, self.true[1], self.pred.dtype)
+        got, true = self.call.value_and_grad()[1], self.true[1]
+        pairs = zip(got, true, strict=True) if isinstance(got, tuple) else [(got, true)]
+        return max(_ulps(one, other, self.call.arrays[0].dtype) for one, other in pairs)
+
+
+def _widened(array):
+    return array.astype(np.longdouble) if array.dtype.kind == "f" else array
 
 
 def _ulps(got, true, dtype):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .common import DTYPES, LOSSES, SHAPES, arrays, best_of, find, set_threads
+from .common import DTYPES, LOSSES, SHAPES, Call, best_of, set_threads
 
 LARGE = [name for name in SHAPES if name != "small"]
 
@@ -15,17 +15,16 @@ class Throughput:
 
     def setup(self, name, dtype, shape, threads):
         set_threads(threads)
-        self.loss = find(name)
-        self.pred, self.target, self.out = arrays(name, dtype, shape)
+        self.call = Call(name, dtype, shape)
         # With the types and sizes to be timed: these choose the kernel that is compiled.
         self.time_value_and_grad()
         self.time_value()
 
     def time_value_and_grad(self, *_):
-        self.loss.value_and_grad(self.pred, self.target, grad_out=self.out)
+        self.call.value_and_grad(grad_out=self.call.out)
 
     def time_value(self, *_):
-        self.loss(self.pred, self.target)
+        self.call.value()
 
 
 class SmallCalls:
@@ -35,27 +34,24 @@ class SmallCalls:
     param_names = ("loss", "dtype")
 
     def setup(self, name, dtype):
-        self.loss = find(name)
-        self.pred, self.target, self.out = arrays(name, dtype, "small")
-        self.weight = np.ones(len(self.pred), dtype)
+        self.call = Call(name, dtype, "small")
+        self.weight = np.ones(len(self.call.arrays[0]), dtype)
         self.time_value()
         self.time_value_and_grad()
         self.time_value_and_grad_with_buffer()
         self.time_with_weights()
 
     def time_value(self, *_):
-        self.loss(self.pred, self.target)
+        self.call.value()
 
     def time_value_and_grad(self, *_):
-        self.loss.value_and_grad(self.pred, self.target)
+        self.call.value_and_grad()
 
     def time_value_and_grad_with_buffer(self, *_):
-        self.loss.value_and_grad(self.pred, self.target, grad_out=self.out)
+        self.call.value_and_grad(grad_out=self.call.out)
 
     def time_with_weights(self, *_):
-        self.loss.value_and_grad(
-            self.pred, self.target, sample_weight=self.weight, grad_out=self.out
-        )
+        self.call.value_and_grad(sample_weight=self.weight, grad_out=self.call.out)
 
 
 class Limits:
@@ -67,9 +63,9 @@ class Limits:
 
     def setup(self, name, dtype, shape):
         set_threads(1)
-        loss = find(name)
-        pred, target, out = arrays(name, dtype, shape)
-        self.call = lambda: loss.value_and_grad(pred, target, grad_out=out)
+        call = Call(name, dtype, shape)
+        pred, out = call.arrays[0], np.empty_like(call.arrays[0])
+        self.call = lambda: call.value_and_grad(grad_out=call.out)
         self.copy = lambda: np.copyto(out, pred)
         self.exp = lambda: np.exp(pred, out=out)
 

@@ -3,23 +3,22 @@
 import textwrap
 from pathlib import Path
 
-from .common import DTYPES, LOSSES, arrays, find, set_threads
+from .common import DTYPES, LOSSES, Call, set_threads
 
 _PREPARE = """
-import os, tempfile
+import os, sys, tempfile
 {cache}
+sys.path.insert(0, {folder!r})
 import numba, numpy as np
 import fastloss as fl
-loss = fl.{name}
-pred = np.random.default_rng(0).standard_normal((32, 10)).astype(np.float32)
-target = np.zeros({shape}, {dtype})
+from suite.common import Call
+call = Call({name!r}, "float32", "small")
 """
 
 
 def _setup(name, cache):
-    softmax = LOSSES[name] == "softmax"
-    shape, dtype = ("32", "np.int64") if softmax else ("(32, 10)", "np.float32")
-    return textwrap.dedent(_PREPARE).format(name=name, cache=cache, shape=shape, dtype=dtype)
+    folder = str(Path(__file__).parents[1])
+    return textwrap.dedent(_PREPARE).format(name=name, cache=cache, folder=folder)
 
 
 class Imports:
@@ -47,17 +46,15 @@ class FirstCall:
     repeat = 3
 
     def setup(self, name):
-        loss = find(name)
-        pred, target, _ = arrays(name, "float32", "small")
-        loss.value_and_grad(pred, target)  # leaves the kernel in the cache
+        Call(name, "float32", "small").value_and_grad()  # leaves the kernel in the cache
 
     def timeraw_cold_cache(self, name):
         empty = "os.environ['NUMBA_CACHE_DIR'] = tempfile.mkdtemp()"
-        return "loss.value_and_grad(pred, target)", _setup(name, empty)
+        return "call.value_and_grad()", _setup(name, empty)
 
     def timeraw_warm_cache(self, name):
         # The raw process inherits the suite's own NUMBA_CACHE_DIR.
-        return "loss.value_and_grad(pred, target)", _setup(name, "")
+        return "call.value_and_grad()", _setup(name, "")
 
 
 class Memory:
@@ -68,24 +65,21 @@ class Memory:
 
     def setup(self, name, dtype):
         set_threads(1)
-        self.loss = find(name)
-        self.arguments = arrays(name, dtype, "beyond cache")
+        self.call = Call(name, dtype, "beyond cache")
 
     def peakmem_call(self, *_):
         """Peak of the whole process, arrays and Numba included."""
-        pred, target, out = self.arguments
-        self.loss.value_and_grad(pred, target, grad_out=out)
+        self.call.value_and_grad(grad_out=self.call.out)
 
     def track_extra_memory(self, *_):
         """Return by how much a call raises the memory of the process above what it was."""
-        pred, target, out = self.arguments
-        self.loss.value_and_grad(pred, target, grad_out=out)
+        self.call.value_and_grad(grad_out=self.call.out)
         try:
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         except OSError:
             raise NotImplementedError("the peak can be reset on Linux only") from None
         before = _status("VmRSS")
-        self.loss.value_and_grad(pred, target, grad_out=out)
+        self.call.value_and_grad(grad_out=self.call.out)
         return max(0, _status("VmHWM") - before)
 
     track_extra_memory.unit = "bytes"

@@ -13,6 +13,7 @@ from fastloss._rowwise import rowwise
     class_weight=True,
     hessian=True,
     options={"eps": machine_epsilon()},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.3,
     peers={"Keras": "CategoricalCrossentropy"},

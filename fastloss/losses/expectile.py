@@ -8,6 +8,7 @@ from fastloss._options import Option
 
 @elementwise(
     options={"tau": Option(0.5, "a number in (0, 1)", lambda x: 0 < x < 1, 0.9)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.2,
     peers={},

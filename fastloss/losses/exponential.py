@@ -10,6 +10,7 @@ from fastloss._options import signs
 @elementwise(
     target="sign",
     options={"labels": signs()},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.6,
     peers={"scikit-learn": "ExponentialLoss"},

@@ -8,6 +8,7 @@ from fastloss._math import exp
 
 @elementwise(
     target="positive",
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.4,
     peers={"scikit-learn": "HalfGammaLoss"},

@@ -9,6 +9,7 @@ from fastloss._options import nonnegative, signs
 @elementwise(
     target="sign",
     options={"labels": signs(), "margin": nonnegative(1.0)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.15,
     peers={"Keras": "Hinge", "optax": "hinge_loss", "scikit-learn": "hinge_loss"},

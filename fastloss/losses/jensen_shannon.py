@@ -12,6 +12,7 @@ from fastloss._rowwise import rowwise
     domains=("distribution", "distribution"),
     hessian=True,
     options={"base": logarithm_base()},
+    convex=True,
     ulp_bound=8,
     nanoseconds=2.0,
     peers={"SciPy": "jensenshannon(p, q)**2"},

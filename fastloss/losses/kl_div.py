@@ -12,6 +12,7 @@ from fastloss._options import flag
     pred="log probability",
     target="probability",
     options={"log_target": flag(False)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.8,
     peers={

@@ -7,6 +7,7 @@ from fastloss._math import expm1, log1p_unit
 
 
 @elementwise(
+    convex=True,
     ulp_bound=4,
     nanoseconds=1.3,
     peers={"Keras": "LogCosh", "optax": "log_cosh"},

@@ -6,6 +6,7 @@ from fastloss._families import elementwise
 
 
 @elementwise(
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.15,
     peers={

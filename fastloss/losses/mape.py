@@ -10,6 +10,7 @@ from fastloss._options import positive
     pred="positive",
     target="positive",
     options={"eps": positive(1e-7)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.3,
     peers={

@@ -17,6 +17,7 @@ from fastloss._rowwise import rowwise
         "margin": nonnegative(1.0),
         "p": Option(1, "1 or 2", lambda x: x in (1, 2), 2, neutral=True, shapes_formula=True),
     },
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.6,
     peers={"PyTorch": "multi_margin_loss"},

@@ -13,6 +13,7 @@ from fastloss._rowwise import rowwise
     domains=("real", "labels"),
     hessian=True,
     options={"margin": nonnegative(1.0)},
+    convex=True,
     ulp_bound=2,
     nanoseconds=0.6,
     peers={"optax": "multiclass_hinge_loss", "scikit-learn": "hinge_loss"},

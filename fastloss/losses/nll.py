@@ -10,6 +10,7 @@ from fastloss._rowwise import rowwise
     domains=("log distribution", "labels"),
     class_weight=True,
     hessian=True,
+    convex=True,
     ulp_bound=1,
     nanoseconds=0.1,
     peers={"PyTorch": "nll_loss"},

@@ -9,6 +9,7 @@ from fastloss._options import signs
 @elementwise(
     target="sign",
     options={"labels": signs()},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.15,
     peers={"optax": "perceptron_loss", "scikit-learn": "SGDClassifier(loss='perceptron')"},

@@ -17,6 +17,7 @@ from fastloss._options import Option
             shares_target=True,
         )
     },
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.2,
     peers={"scikit-learn": "PinballLoss"},

@@ -11,6 +11,7 @@ from fastloss._options import flag, nonnegative
     pred="positive",
     target="count",
     options={"log_input": flag(True), "full": flag(False), "eps": nonnegative(1e-8)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.5,
     peers={

@@ -8,6 +8,7 @@ from fastloss._options import positive
 
 @elementwise(
     options={"delta": positive(1.0)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.6,
     peers={"SciPy": "pseudo_huber"},

@@ -16,6 +16,7 @@ from fastloss._options import Option, clip_epsilon, positive_weight, smoothing
         "eps": clip_epsilon(),
         "ignore_value": Option(None, "a finite number, or None", example=-1.0),
     },
+    convex=True,
     ulp_bound=4,
     nanoseconds=1.0,
     peers={

@@ -8,6 +8,7 @@ from fastloss._options import nonnegative
 
 @elementwise(
     options={"beta": nonnegative(1.0)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.25,
     peers={"PyTorch": "smooth_l1_loss"},

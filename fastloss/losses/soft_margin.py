@@ -10,6 +10,7 @@ from fastloss._options import signs
 @elementwise(
     target="sign",
     options={"labels": signs()},
+    convex=True,
     ulp_bound=4,
     nanoseconds=1.0,
     peers={"PyTorch": "soft_margin_loss", "scikit-learn": "SGDClassifier(loss='log_loss')"},

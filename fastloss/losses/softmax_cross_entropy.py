@@ -16,6 +16,7 @@ from fastloss._options import Option, clip_epsilon, smoothing
         "eps": clip_epsilon(),
     },
     extended=True,
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.6,
     peers={

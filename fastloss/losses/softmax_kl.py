@@ -13,6 +13,7 @@ from fastloss._rowwise import rowwise
     hessian=True,
     logits=True,
     options={"temperature": positive(1.0)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=1.2,
     peers={"PyTorch": "kl_div(log_softmax(x / T), log_softmax(t / T), log_target=True) * T**2"},

@@ -77,6 +77,7 @@ def threshold(logits):
     arguments=("logits", "labels"),
     domains=("real", "labels"),
     hessian=True,
+    convex=True,
     ulp_bound=4,
     nanoseconds=1.5,
     peers={"optax": "multiclass_sparsemax_loss"},

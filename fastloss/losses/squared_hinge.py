@@ -9,6 +9,7 @@ from fastloss._options import nonnegative, signs
 @elementwise(
     target="sign",
     options={"labels": signs(), "margin": nonnegative(1.0)},
+    convex=True,
     ulp_bound=4,
     nanoseconds=0.2,
     peers={"Keras": "SquaredHinge", "scikit-learn": "LinearSVC(loss='squared_hinge')"},
