@@ -24,7 +24,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_pool
 
 from fastloss._drivers import elementwise, rows, rowwise, softmax, tiles
-from fastloss._jit import DRIVER, LOOPS, MATHEMATICS
+from fastloss._jit import DRIVER, INLINED, LOOPS, MATHEMATICS
 
 Function = Callable[..., Any]
 
@@ -88,16 +88,33 @@ def _compiled_driver(
 
 
 @cache
+def _elementwise_block(scalar: FunctionType, plain: bool, name: str) -> Function:
+    """Return the block of an elementwise loss, which the serial and the parallel driver share."""
+    point = _compiled_scalar(scalar, name)
+    template = elementwise.plain_block if plain else elementwise.weighted_block
+    return numba.njit(**LOOPS)(_clone(template, f"{name}.block", {"point": point}))
+
+
+@cache
 def elementwise_kernel(scalar: FunctionType, plain: bool, parallel: bool) -> Function:
     """Return the driver that applies an elementwise loss's `scalar`."""
     with _compiling:
         name = f"{scalar.__name__}.{'plain' if plain else 'weighted'}.{source_digest(scalar)}"
-        point = _compiled_scalar(scalar, name)
-        template = elementwise.plain_block if plain else elementwise.weighted_block
-        block = _clone(template, f"{name}.block", {"point": point})
-        bindings = {"block": numba.njit(**LOOPS)(block)}
+        bindings = {"block": _elementwise_block(scalar, plain, name)}
         name += ".parallel" if parallel else ".serial"
         return _compiled_driver(elementwise.elementwise_driver, bindings, name, parallel)
+
+
+@cache
+def _softmax_block(scalar: FunctionType, soft: bool, tiled: bool, name: str) -> Function:
+    """Return the block of a softmax loss, which the serial and the parallel driver share."""
+    bindings = {"link": _compiled_scalar(scalar, name)}
+    block = rows.soft_rows if soft else rows.hard_rows
+    if tiled:
+        tile = _clone(tiles.soft_tile if soft else tiles.hard_tile, f"{name}.tile", bindings)
+        bindings = {"tile": numba.njit(**LOOPS)(tile)}
+        block = tiles.tiles
+    return numba.njit(**LOOPS)(_clone(block, f"{name}.block", bindings))
 
 
 @cache
@@ -106,15 +123,22 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
     with _compiling:
         kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
         name = f"{scalar.__name__}.{kind}.{source_digest(scalar)}"
-        bindings = {"link": _compiled_scalar(scalar, name)}
-        block = rows.soft_rows if soft else rows.hard_rows
-        if tiled:
-            tile = _clone(tiles.soft_tile if soft else tiles.hard_tile, f"{name}.tile", bindings)
-            bindings = {"tile": numba.njit(**LOOPS)(tile)}
-            block = tiles.tiles
-        bindings = {"block": numba.njit(**LOOPS)(_clone(block, f"{name}.block", bindings))}
+        bindings = {"block": _softmax_block(scalar, soft, tiled, name)}
         name += ".parallel" if parallel else ".serial"
         return _compiled_driver(softmax.softmax_driver, bindings, name, parallel)
+
+
+@cache
+def _rowwise_block(function: FunctionType, name: str) -> Function:
+    """Return the block of a row loss, which the serial and the parallel driver share.
+
+    The loss's own function is always inlined. Left to LLVM's choice, which depends on what else the
+    process has compiled, a sum would be split over lanes in one kernel and not in another.
+    """
+    clone = _clone(function, f"{name}.row", {})
+    clone.__module__ = __name__
+    bindings = {"row": numba.njit(**INLINED)(clone)}
+    return numba.njit(**LOOPS)(_clone(rowwise.row_block, f"{name}.block", bindings))
 
 
 @cache
@@ -122,12 +146,8 @@ def rowwise_kernel(function: FunctionType, kind: str, parallel: bool) -> Functio
     """Return the driver that applies a loss's function of whole rows; `kind` is its target's."""
     with _compiling:
         name = f"{function.__name__}.{kind}.{source_digest(function)}"
-        clone = _clone(function, f"{name}.row", {})
-        clone.__module__ = __name__
-        bindings = {"row": numba.njit(**LOOPS)(clone)}
-        block = _clone(rowwise.row_block, f"{name}.block", bindings)
+        bindings = {"block": _rowwise_block(function, name)}
         name += ".parallel" if parallel else ".serial"
-        bindings = {"block": numba.njit(**LOOPS)(block)}
         return _compiled_driver(rowwise.rowwise_driver, bindings, name, parallel)
 
 

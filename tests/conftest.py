@@ -38,12 +38,28 @@ WIDE_EPSILON = np.finfo(np.longdouble).eps
 
 
 CATALOGUE = ("test_regression.py", "test_binary.py", "test_softmax_family.py", "test_margins.py")
-"""Tests of many losses one by one: half of them, those in float64, are left to ``-m thorough``."""
+LOSS_BY_LOSS = (
+    "test_derivatives_are_those_of_the_textbook_value",
+    "test_examples_of_losses",
+    "test_hessian_is_the_derivative_of_the_textbook_gradient",
+    "test_labels",
+    "test_options_off_their_defaults",
+    "test_values_and_gradients_are_those_of_the_formula",
+)
 
 
 def pytest_collection_modifyitems(items):
+    """Leave to ``-m thorough`` what compiles kernels of every single loss.
+
+    The quick tests run the templates on their representatives, and of every other loss the value
+    and gradient against its textbook formula.
+    """
     for item in items:
-        if item.path.name in CATALOGUE and "float64" in item.name:
+        parameters = getattr(item, "callspec", None)
+        loss = parameters and parameters.params.get("loss", parameters.params.get("name"))
+        name = getattr(loss, "name", loss)
+        alone = item.originalname in LOSS_BY_LOSS and name not in (*REPRESENTATIVES, "nll")
+        if item.path.name in CATALOGUE or alone:
             item.add_marker(pytest.mark.thorough)
 
 
