@@ -217,6 +217,7 @@ def test_softmax_extreme_rows(dtype, kind):
             assert_softmax(folded, with_targets(labels, 4, kind, dtype))
 
 
+@pytest.mark.thorough
 def test_softmax_of_a_vocabulary(dtype):
     """The error of a sum of 50,257 terms stays in the bound."""
     rng = np.random.default_rng(2)

@@ -179,6 +179,7 @@ def test_check_passes(capsys):
     assert "FAILED" not in output
 
 
+@pytest.mark.thorough
 def test_check_of_one_loss(capsys):
     name, *others = fl.losses()
     assert main(["check", "--loss", name]) == 0

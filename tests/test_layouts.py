@@ -160,6 +160,7 @@ def test_class_and_row_counts(loss, classes, rng):
             assert_agrees(loss, loss.value_and_grad(laid, labels), pred, labels)
 
 
+@pytest.mark.thorough
 @every_softmax
 def test_dense_class_counts(loss, rng):
     for classes in (1, 2, 17, 32, 33, 600):
