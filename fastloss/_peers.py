@@ -157,6 +157,8 @@ def build_torch_compile(work: Work) -> Candidate | None:
     compiled = torch.compile(function, dynamic=False, fullgraph=True)
     try:
         compiled(*tensors)
+    except (torch._dynamo.exc.Unsupported, torch._dynamo.exc.UserError):
+        return None  # the loss looks at its data, and cannot be compiled as a whole
     except Exception as error:  # whatever the lack of a C++ compiler raises in this version
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise Missing(f"torch.compile: no working compiler ({reason[:100]})") from error
@@ -266,7 +268,11 @@ def limits(work: Work) -> dict[str, tuple[str, Candidate]]:
         with its full name.
     """
     pred, out, operation = work.pred, np.empty_like(work.pred), work.peers.limit
-    inputs, written = ((pred,), "x") if operation == "exp" else ((pred, work.target), "p, t")
+    inputs: tuple[Array, ...] = (pred,)
+    written = "x"
+    if operation == "add":
+        alike = work.target is not None and work.target.shape == pred.shape
+        inputs, written = ((pred, work.target), "p, t") if alike else ((pred, pred), "p, p")
     try:
         torch = _import("torch", "PyTorch")
     except Missing:
