@@ -285,8 +285,9 @@ class Loss(ABC):
         """Check the arguments, lay the arrays flat, run the kernel and hand out the results."""
         name = self.name
         if len(arrays) != len(self._arguments):
+            came = "1 array was" if len(arrays) == 1 else f"{len(arrays)} arrays were"
             expected = ", ".join(self._arguments)
-            raise TypeError(f"{name}: {len(arrays)} arrays were given; expected {expected}")
+            raise TypeError(f"{name}: {came} given; expected {expected}")
         check.keywords(name, given, self.options | self.family_keywords | common)
         batch = self._batch(arrays, given)
         pred, dtype = batch.pred, batch.pred.dtype

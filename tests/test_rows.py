@@ -388,7 +388,7 @@ def test_buffers_of_several_gradients(loss, rng):
 @every_several
 def test_shapes_and_numbers_of_arrays(loss, rng):
     arrays = loss.sample(rng, "float32", (6, 4))
-    with pytest.raises(TypeError, match=f"{loss.name}: 1 arrays were given; expected"):
+    with pytest.raises(TypeError, match=f"{loss.name}: 1 array was given; expected"):
         loss.grad(arrays[0])
     keywords = keywords_of(loss, (6, 4), "float32", rng)
     with pytest.raises(ValueError, match="nothing broadcasts"):
