@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from fastloss._drivers.softmax_row import rival_cross_entropy
+from fastloss._families import rowwise
 from fastloss._options import Option, flag, positive
-from fastloss._rowwise import rowwise
 
 SMALLEST_SINE = 2.0**-12
 """Below the sine of every float32 cosine but 1 and -1 themselves."""

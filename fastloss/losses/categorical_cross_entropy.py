@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from fastloss._families import rowwise
 from fastloss._math import log
 from fastloss._options import machine_epsilon
-from fastloss._rowwise import rowwise
 
 
 @rowwise(

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastloss._drivers.softmax_row import rival_cross_entropy
+from fastloss._families import rowwise
 from fastloss._options import nonnegative, positive
-from fastloss._rowwise import rowwise
 
 
 @rowwise(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastloss._rowwise import rowwise
+from fastloss._families import rowwise
 
 
 @rowwise(

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from fastloss import _validate as check
+from fastloss._families import RowLoss, rowwise
 from fastloss._loss import Batch, Work
 from fastloss._options import positive
-from fastloss._rowwise import RowLoss, rowwise
 from fastloss._validate import Array
 from fastloss.losses.softmax_cross_entropy import softmax_cross_entropy
 

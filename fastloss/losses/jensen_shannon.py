@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from fastloss._families import rowwise
 from fastloss._math import log, log1p
 from fastloss._options import logarithm_base
-from fastloss._rowwise import rowwise
 
 
 @rowwise(

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from fastloss._families import rowwise
 from fastloss._math import exp_nonpositive, log, maximum
 from fastloss._options import positive
-from fastloss._rowwise import rowwise
 
 
 @rowwise(

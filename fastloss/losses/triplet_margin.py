@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastloss._drivers.distances import add_direction, distance
+from fastloss._families import rowwise
 from fastloss._options import Option, flag, nonnegative
-from fastloss._rowwise import rowwise
 
 
 @rowwise(

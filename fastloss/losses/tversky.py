@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from fastloss._families import rowwise
 from fastloss._math import sigmoid
 from fastloss._options import flag, nonnegative
-from fastloss._rowwise import rowwise
 
 
 @rowwise(
