@@ -8,7 +8,8 @@ a number is the sum of
 - how far the true number moves when each input and option moves by two epsilons of the type: one
   for its own rounding, which no program can undo, one for that of what is computed from it. For
   soft targets this covers the difference of two nearly equal numbers. Row losses subtract sums, of
-  distances for instance, which have roundings of their own: they are allowed this four times.
+  distances for instance, which have roundings of their own, and so do the focal and generalized
+  cross-entropies of soft targets: they are allowed this four times.
 """
 
 from collections.abc import Iterator
@@ -139,7 +140,7 @@ def _measure(
         ]
 
     bound: Any = np.longdouble(loss.ulp_bound)
-    if loss.family == "rowwise":
+    if loss.family == "rowwise" or loss._properties.get("curved"):
         moved_value, moved_gradients = 4 * moved_value, [4 * moved for moved in moved_gradients]
     if loss.grows_with_spread:
         bound = bound + 2 * np.ptp(_widened(arrays[0]), axis=axis, keepdims=True)
