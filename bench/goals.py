@@ -185,6 +185,34 @@ def squares(harness: Harness) -> Iterator[Result]:
 
 
 @goal
+def catalogue(harness: Harness) -> Iterator[Result]:
+    """Every loss against its limit, and PyTorch where it has the loss, at 10^6 and 10^3."""
+    for name, loss in fl.losses().items():
+        elementwise = loss.family == "elementwise"
+        for shape in ((10**6,), (10**3,)) if elementwise else ((10_000, 100), (100, 10)):
+            work = harness.work(name, "float32", shape)
+            candidates = {OURS: _peers.build_fastloss(work), "limit": limit(work)}
+            if not elementwise:
+                candidates[CE] = _peers.build_fastloss(harness.work(CE, "float32", shape))
+            peer = _peers.build_torch(work)
+            if peer is not None:
+                candidates["PyTorch"] = peer
+            timings = _bench.measure(candidates, harness.seconds, lambda share: None)
+            ours = timings[OURS].median
+            if elementwise and work.pred.size == 10**6:
+                operation = work.peers.limit
+                ratio = ours / timings["limit"].minimum
+                bound = 3 if operation == "exp" else 1.3
+                yield Result(f"{name} {label('', shape)}: times one {operation}", ratio, bound)
+            elif not elementwise:
+                ratio = ours / timings[CE].median
+                yield Result(f"{name} {label('', shape)}: times {CE}", ratio, 1.3)
+            if peer is not None:
+                ratio = timings["PyTorch"].median / ours
+                yield Result(f"{name} {label('', shape)}: times PyTorch", ratio, 3, True)
+
+
+@goal
 def small_call(harness: Harness) -> Iterator[Result]:
     for dtype in DTYPES:
         work = harness.work(CE, dtype, (32, 10))

@@ -11,7 +11,7 @@ from fastloss._families import rowwise
     class_weight=True,
     hessian=True,
     convex=True,
-    ulp_bound=1,
+    ulp_bound=4,
     nanoseconds=0.1,
     peers={"PyTorch": "nll_loss"},
 )
