@@ -25,6 +25,7 @@ from numba.np.ufunc import parallel as numba_pool
 
 from fastloss._drivers import elementwise, rows, rowwise, softmax, tiles
 from fastloss._jit import DRIVER, INLINED, LOOPS, MATHEMATICS
+from fastloss._llvm import flattened
 
 Function = Callable[..., Any]
 
@@ -173,6 +174,33 @@ def softmax_entry(
     return _entry(template, {**bindings, "limit": limit, "tiled": tiled}, name, arrays)
 
 
+def rowwise_entry(
+    function: FunctionType, kind: str, options: tuple[Any, ...], gradients: int, hessians: int,
+    weighs: bool, limit: int, *arrays: Any,
+) -> Function:  # fmt: skip
+    """Return a way in for plain batches of a row loss, of fewer elements than `limit`.
+
+    `kind` is the target's: "labels", "dense", or "none", where gradients follow the inputs, if they
+    are asked for. `weighs` says that the sums of a dense target are part of the total weight.
+    """
+    template = {
+        "labels": rowwise.plain_labels,
+        "dense": rowwise.plain_dense,
+        "none": rowwise.plain_values if len(arrays) == gradients else rowwise.plain_gradients,
+    }[kind]
+    bindings = {
+        "driver": rowwise_kernel(function, "labels" if kind == "labels" else "dense", False),
+        "options": options,
+        "count": gradients,
+        "absent": (None,) * gradients,
+        "hesses": (None,) * hessians,
+        "mass_of": flattened if weighs else rowwise.nothing,
+        "limit": limit,
+    }
+    name = f"{function.__name__}.{kind}.{source_digest(function)}"
+    return _entry(template, bindings, name, arrays)
+
+
 def _entry(
     template: Function, bindings: dict[str, Any], name: str, arrays: tuple[Any, ...]
 ) -> Function:
@@ -183,7 +211,7 @@ def _entry(
     """
     with _compiling:
         entry: Any = _compiled_driver(template, bindings, f"{name}.entry", False)
-        entry.compile(tuple(numba.typeof(array) for array in arrays))
+        entry(*arrays)
         entry.disable_compile()
         return entry
 

@@ -77,16 +77,34 @@ def part_of(typing_context, array, first, size):
 
 @intrinsic
 def flattened(typing_context, array):
-    """Return a contiguous array as a vector (a view, as `part_of` gives), or None of None."""
+    """Return a contiguous array as a vector (a view, as `part_of` gives), or None of None.
+
+    Of a tuple of arrays of one kind, return the tuple of their vectors.
+    """
     if isinstance(array, types.NoneType):
         return types.none(array), _nothing
-    vector = types.Array(array.dtype, 1, "C")
+    kind = array.dtype if isinstance(array, types.UniTuple) else array
+    vector = types.Array(kind.dtype, 1, "C")
 
-    def generate(context, builder, signature, arguments):
-        base = context.make_array(array)(context, builder, arguments[0])
+    def flat(context, builder, value):
+        base = context.make_array(kind)(context, builder, value)
         return _vector(context, builder, vector, base.data, base.nitems)
 
-    return vector(array), generate
+    if kind is array:
+
+        def generate(context, builder, signature, arguments):
+            return flat(context, builder, arguments[0])
+
+        return vector(array), generate
+
+    vectors = types.UniTuple(vector, array.count)
+
+    def generate_all(context, builder, signature, arguments):
+        members = cgutils.unpack_tuple(builder, arguments[0])
+        flat_members = [flat(context, builder, member) for member in members]
+        return context.make_tuple(builder, vectors, flat_members)
+
+    return vectors(array), generate_all
 
 
 @intrinsic

@@ -34,6 +34,9 @@ HESSIAN = {**GRADIENT, "hess_out": None}
 REFERENCE = {"sample_weight": None, "reduction": "mean", "normalizer": None}
 """The keywords that every loss has in each kind of call, with their defaults."""
 
+PLAIN = {np.ndarray}
+"""The types of the arrays of a call that may take the quick path."""
+
 
 class Batch(NamedTuple):
     """The checked inputs of a call, before they are laid flat."""
@@ -123,6 +126,7 @@ class Loss(ABC):
         self._nanoseconds = nanoseconds
         self._arguments = arguments
         self._pred_name, self._other_names, self._target_name = self._roles()
+        self._no_gradients = (None,) * (1 + len(self._other_names))
         self._textbook: Callable[..., tuple[Array, Array]] = _missing_textbook
         self.__signature__ = self._signature(VALUE, "float | ndarray")
         self.__doc__ = _documentation.of_loss(self, scalar.__doc__ or "")
@@ -135,12 +139,10 @@ class Loss(ABC):
         return _find, (self.__module__, self.name)
 
     def __call__(self, *arrays: Any, **keywords: Any) -> Any:
-        if not keywords and len(arrays) == 2:
-            pred, target = arrays
-            if type(pred) is type(target) is np.ndarray:
-                value = self._quick(pred, target, None)
-                if value is not None:
-                    return value
+        if not keywords and len(arrays) == len(self._arguments) and {*map(type, arrays)} == PLAIN:
+            value = self._quick(*arrays, *self._no_gradients)
+            if value is not None:
+                return value
         return self._evaluate(arrays, keywords, VALUE)[0]
 
     def _add_methods(self) -> None:
@@ -161,6 +163,14 @@ class Loss(ABC):
             return self._evaluate((pred, target), keywords, GRADIENT)[:2]
 
         def value_and_grad_of_several(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
+            if keywords.keys() <= {"grad_out"} and len(arrays) == len(self._arguments):
+                outs = self._outs(keywords, "grad_out")
+                if {*map(type, arrays)} == PLAIN:
+                    outs = tuple(np.empty_like(arrays[0]) if x is None else x for x in outs)
+                if {*map(type, arrays + outs)} == PLAIN:
+                    value = self._quick(*arrays, *outs)
+                    if value is not None:
+                        return value, outs if self._other_names else outs[0]
             return self._evaluate(arrays, keywords, GRADIENT)[:2]
 
         def grad(*arrays: Any, **keywords: Any) -> Any:
@@ -236,7 +246,7 @@ class Loss(ABC):
 
     # The hooks of the families.
 
-    _quick: Quick = staticmethod(lambda pred, target, grad: None)
+    _quick: Quick = staticmethod(lambda *arrays: None)
 
     def _roles(self) -> tuple[str, tuple[str, ...], str]:
         """Return the names of pred, of the further inputs that get a gradient, and of the target.

@@ -1,11 +1,12 @@
 """The quick path of the plainest calls: no options, arrays that the kernels take as they are.
 
 On a batch of 32 rows the full checks would cost ten times what the loss does. The quick path of a
-loss is a function of (pred, target, grad or None) that returns the mean loss, or None where the
-call is not that plain: the full checks then decide, errors included. Large batches are checked
-here; for small ones Numba's dispatch, which has to look at the types of its arguments anyway, is
-the check: an entry is compiled for one set of plain arrays, refuses others by a TypeError, and
-returns None where shapes, sizes or labels are not what it is for.
+loss is a function of its arrays and then a gradient (or None) for each input that gets one, which
+returns the mean loss, or None where the call is not that plain: the full checks then decide, errors
+included. Large batches are checked here; for small ones Numba's dispatch, which has to look at the
+types of its arguments anyway, is the check: an entry is compiled for one set of plain arrays,
+refuses others by a TypeError, and returns None where shapes, sizes or labels are not what it is
+for.
 """
 
 import math
@@ -17,10 +18,11 @@ import numpy as np
 
 from fastloss import _engine
 from fastloss._drivers.common import TILE_CLASSES
+from fastloss._llvm import OVERLAP
 from fastloss._validate import FLOATS, Array
 
 Options = dict[np.dtype[Any], tuple[Any, ...]]
-Quick = Callable[[Array, Array, Array | None], float | None]
+Quick = Callable[..., float | None]
 Variant = tuple[Any, ...]
 
 LABELS = frozenset(np.dtype(code) for code in "bBhHiIlLqQ")
@@ -82,6 +84,104 @@ def softmax(
         )  # fmt: skip
 
     return _quick(nanoseconds, variant_of, compiled, run)
+
+
+def rows(
+    function_of: Callable[[bool], Any],
+    nanoseconds: float,
+    options: Options,
+    hessians: int,
+    weighs: bool,
+) -> Quick:
+    """Return the quick path of a row loss with one input and a target.
+
+    `function_of` gives the function for a dense target (True) or labels (False), if there is one;
+    `weighs` says that the sums of a dense target are part of the total weight.
+    """
+
+    def variant_of(pred: Array, target: Array, grad: Array | None) -> Variant | None:
+        dense = target.dtype == pred.dtype
+        if pred.ndim != 2 or not _is_plain(pred, grad) or function_of(dense) is None:
+            return None
+        if not dense and target.dtype not in LABELS:
+            return None
+        return (dense,) if target.shape == pred.shape[: 2 if dense else 1] else None
+
+    def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
+        (dense,) = variant
+        kind, own = "dense" if dense else "labels", options[pred.dtype]
+        return _engine.rowwise_entry(
+            function_of(dense), kind, own, 1, hessians, weighs, limit, pred, *others
+        )
+
+    def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
+        (dense,) = variant
+        if grad is not None and (
+            np.may_share_memory(grad, pred) or np.may_share_memory(grad, target)
+        ):
+            return math.nan, OVERLAP
+        flat = target.ravel()
+        inputs = (pred.ravel(), flat) if dense else (pred.ravel(),)
+        return _engine.run(
+            _engine.rowwise_kernel,
+            (function_of(dense), "dense" if dense else "labels"),
+            (inputs, None if dense else flat, flat if dense and weighs else None,
+             (None if grad is None else grad.ravel(),), (None,) * hessians, None, None, None, None,
+             None, options[pred.dtype], -100, *pred.shape, 1,
+             math.nan if weighs or not dense else float(len(pred)), 1.0),
+            nanoseconds * pred.size,
+        )  # fmt: skip
+
+    return _quick(nanoseconds, variant_of, compiled, run)
+
+
+def inputs(
+    function: FunctionType, nanoseconds: float, options: Options, count: int, hessians: int
+) -> Quick:
+    """Return the quick path of a row loss of `count` inputs and no target."""
+    small = math.ceil(_engine.PARALLEL_NANOSECONDS / nanoseconds)
+    entries: dict[Any, Any] = {}
+
+    def quick(*arrays: Any) -> float | None:
+        arrays = arrays[:count] if arrays[count] is None else arrays
+        for array in arrays:
+            if not array.flags.carray:
+                return None
+        first = arrays[0]
+        key = first.dtype.num, len(arrays)
+        entry = entries.get(key) if first.size < small else None
+        if entry is None:
+            if first.ndim != 2 or not all(_is_plain(first, array) for array in arrays):
+                return None
+            if first.size >= small:
+                return run(*arrays)
+            own = options[first.dtype]
+            entry = entries[key] = _engine.rowwise_entry(
+                function, "none", own, count, hessians, False, small, *arrays
+            )
+        try:
+            value: float | None = entry(*arrays)
+        except TypeError:  # another dtype or number of dimensions
+            return None
+        return value
+
+    def run(*arrays: Array) -> float | None:
+        grads = arrays[count:]
+        for k, grad in enumerate(grads):
+            if any(np.may_share_memory(grad, array) for array in arrays[: count + k]):
+                return None
+        value, _ = _engine.run(
+            _engine.rowwise_kernel,
+            (function, "dense"),
+            (tuple(x.ravel() for x in arrays[:count]), None, None,
+             tuple(x.ravel() for x in grads) or (None,) * count, (None,) * hessians, None, None,
+             None, None, None, options[arrays[0].dtype], -100, *arrays[0].shape, 1,
+             float(len(arrays[0])), 1.0),
+            nanoseconds * arrays[0].size,
+        )  # fmt: skip
+        return float(value)
+
+    return quick
 
 
 def _quick(

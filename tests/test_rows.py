@@ -454,3 +454,43 @@ def test_l2_penalty(rng):
     ):
         with pytest.raises(error, match="l2_penalty: "):
             fl.l2_penalty.value_and_grad(arrays, **arguments)
+
+
+# Calls without options take a shorter way to the kernels.
+
+
+@representative
+@every_dtype
+@pytest.mark.parametrize("shape", [(5, 3), (700, 120)], ids=["small", "large"])
+def test_calls_without_options_give_the_same_bits(loss, dtype, shape):
+    arrays = loss.sample(np.random.default_rng(1), dtype, shape)
+    value, gradients = loss.value_and_grad(*arrays)
+    checked_value, checked = loss.value_and_grad(*arrays, reduction="mean")
+    assert value == checked_value == loss(*arrays)
+    for gradient, expected in zip(tuple_of(gradients), tuple_of(checked), strict=True):
+        assert_same_bits(gradient, expected, loss.name)
+
+
+@representative
+@pytest.mark.parametrize("rows", [5, 700], ids=["small", "large"])
+def test_calls_without_options_are_checked_all_the_same(loss, rows):
+    arrays = loss.sample(np.random.default_rng(1), "float32", (rows, 120))
+    loss.value_and_grad(*arrays)  # so that the short way is open
+    memory = np.concatenate([arrays[0].ravel(), np.zeros(7, np.float32)])
+    pred, overlapping = memory[:-7].reshape(rows, 120), memory[7:].reshape(rows, 120)
+    outs = (overlapping, *(np.empty_like(pred) for _ in loss._other_names))
+    with pytest.raises(ValueError, match="overlap"):
+        loss.value_and_grad(pred, *arrays[1:], grad_out=outs if loss._other_names else overlapping)
+    assert_same_bits(pred, arrays[0], "pred")
+    if len(arrays) > 1:
+        with pytest.raises(ValueError, match=loss.name):
+            loss.value_and_grad(arrays[0], *(array[:-1] for array in arrays[1:]))
+        with pytest.raises(ValueError, match=loss.name):
+            loss(arrays[0], *(array[:-1] for array in arrays[1:]))
+
+
+def test_a_label_outside_is_found_without_options():
+    scores = np.zeros((4, 3))
+    for labels in (np.array([0, 3, 1, 2]), np.array([0, -1, 1, 2])):
+        with pytest.raises(IndexError, match="row 1"):
+            fl.nll.value_and_grad(scores, labels)

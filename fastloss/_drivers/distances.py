@@ -1,49 +1,76 @@
-"""Distances of two rows and their gradients, for the losses of embeddings."""
+"""Norms and distances of rows and their gradients, for the losses of embeddings."""
 
 import numpy as np
 from numba import njit
 
+from fastloss._drivers.common import inlined
 from fastloss._jit import LOOPS
 from fastloss._llvm import own_function
+from fastloss._math import maximum
+
+LARGE = 2.0**460
+"""Squares of larger numbers may overflow in float64, and those of their inverses vanish."""
+
+
+@inlined
+def safe_scale(largest):
+    """Return a power of 2 which, multiplied by, keeps the squares of a row within float64.
+
+    It is 1 unless the row's largest entry is extreme, and rounds nothing.
+    """
+    return LARGE if largest < 1.0 / LARGE else (1.0 / LARGE if largest > LARGE else 1.0)
+
+
+@inlined
+def largest_entry(x):
+    """Return the largest absolute value of a row, in float64; NaN if there is one."""
+    largest = 0.0
+    for d in range(x.size):
+        largest = maximum(largest, abs(np.float64(x[d])))
+    return largest
 
 
 @njit(**LOOPS)
 def distance(x, y, p):
     """Return ``|x - y|_p`` in float64, without overflow or underflow of the powers."""
     own_function()
-    largest = 0.0
-    for d in range(x.size):
-        largest = max(largest, abs(np.float64(x[d]) - np.float64(y[d])))
-    if largest == 0.0 or largest == np.inf:
-        return largest
-    total = 0.0
-    if p == 2:
-        for d in range(x.size):
-            total += ((np.float64(x[d]) - np.float64(y[d])) / largest) ** 2
-        return largest * np.sqrt(total)
     if p == 1:
+        total = 0.0
         for d in range(x.size):
             total += abs(np.float64(x[d]) - np.float64(y[d]))
         return total
+    largest = 0.0
+    for d in range(x.size):
+        largest = maximum(largest, abs(np.float64(x[d]) - np.float64(y[d])))
+    if largest == np.inf:
+        return largest
+    total = 0.0
+    if p == 2:
+        scale = safe_scale(largest)
+        for d in range(x.size):
+            total += ((np.float64(x[d]) - np.float64(y[d])) * scale) ** 2
+        return np.sqrt(total) / scale
+    if largest == 0.0:
+        return largest
     for d in range(x.size):
         total += (abs(np.float64(x[d]) - np.float64(y[d])) / largest) ** np.float64(p)
     return largest * total ** (1.0 / np.float64(p))
 
 
 @njit(**LOOPS)
-def add_direction(x, y, p, norm, sign, x_grad, y_grad):
-    """Add ``sign`` times the gradient of ``norm = |x - y|_p`` by x to x_grad, by y to y_grad."""
+def write_direction(x, y, p, norm, sign, out):
+    """Write ``sign`` times the gradient of ``norm = |x - y|_p`` by x; 0 where the norm is 0."""
     own_function()
     T = type(x[0])
-    if norm == 0.0:
-        return
-    for d in range(x.size):
-        r = np.float64(x[d]) - np.float64(y[d])
-        if p == 2:
-            slope = r / norm
-        elif p == 1:
-            slope = np.sign(r)
-        else:
-            slope = np.sign(r) * (abs(r) / norm) ** (np.float64(p) - 1.0)
-        x_grad[d] += sign * T(slope)
-        y_grad[d] -= sign * T(slope)
+    scale = safe_scale(norm)
+    inverse = np.float64(sign) / (norm * scale) if norm != 0.0 else 0.0
+    if p == 2:
+        for d in range(x.size):
+            out[d] = T(((np.float64(x[d]) - np.float64(y[d])) * scale) * inverse)
+    elif p == 1:
+        for d in range(x.size):
+            out[d] = sign * T(np.sign(np.float64(x[d]) - np.float64(y[d])))
+    else:
+        for d in range(x.size):
+            r = (np.float64(x[d]) - np.float64(y[d])) * scale
+            out[d] = sign * T(np.sign(r) * abs(r * inverse) ** (np.float64(p) - 1.0))

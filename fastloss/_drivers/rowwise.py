@@ -19,10 +19,25 @@ from numba.extending import overload
 from fastloss._drivers.common import inlined, live_weight, put
 from fastloss._drivers.softmax import BLOCK, MAX_BLOCKS, TABLE, scan
 from fastloss._jit import INLINED
-from fastloss._llvm import in_order, on_stack, own_function, part_of
+from fastloss._llvm import (
+    flattened,
+    in_order,
+    on_stack,
+    overlaps,
+    own_function,
+    part_of,
+    shape_differs,
+)
 
-row: Any = None  # bound by the engine, like `block`
+row: Any = None  # bound by the engine, like the others here
 block: Any = None
+driver: Any = None
+options: Any = None
+limit: Any = None
+absent: Any = None
+count: Any = None
+hesses: Any = None
+mass_of: Any = None
 
 
 @inlined
@@ -208,3 +223,85 @@ def rowwise_driver(
             min(rows, (b + 1) * step), share,
         )  # fmt: skip
     return in_order(sums) / divisor, -1
+
+
+# The ways in for small batches of plain 2-D arrays, where calls cost. They run the driver serially,
+# or return None where the arrays do not fit each other. There are `count` inputs with a gradient;
+# `absent` holds a None for each of them, `hesses` one for each Hessian. `mass_of` is `flattened`
+# where the sums of a dense target are part of the total weight, else `nothing`.
+
+
+@inlined
+def nothing(target):
+    """Return None: each row of the target weighs the same."""
+    return None
+
+
+@inlined
+def shares_memory(array, others):
+    """Whether an array that is there overlaps one of the others."""
+    if array is None:
+        return False
+    shared = False
+    for k in range(len(others)):
+        shared |= overlaps(array, others[k])
+    return shared
+
+
+def plain_labels(pred, labels, grad):
+    """Run the driver on rows and their labels."""
+    rows, classes = pred.shape
+    if labels.size != rows or shape_differs(grad, pred) or not 0 < pred.size < limit:
+        return None
+    if shares_memory(grad, (pred,)) or shares_memory(grad, (labels,)):
+        return None
+    ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
+    value, status = driver(
+        (flattened(pred),), labels, None, (flattened(grad),), hesses, None, None, None, None, None,
+        options, ignore_index, rows, classes, inner, np.nan, 1.0,
+    )  # fmt: skip
+    return value if status == -1 else None
+
+
+def plain_dense(pred, target, grad):
+    """Run the driver on rows and a target like them."""
+    rows, classes = pred.shape
+    if target.shape != pred.shape or shape_differs(grad, pred) or not 0 < pred.size < limit:
+        return None
+    if shares_memory(grad, (pred, target)):
+        return None
+    ignore_index, inner, mass = np.int64(-100), np.int64(1), mass_of(target)
+    divisor = np.float64(rows) if mass is None else np.nan
+    return driver(
+        (flattened(pred), flattened(target)), None, mass, (flattened(grad),), hesses, None, None,
+        None, None, None, options, ignore_index, rows, classes, inner, divisor, 1.0,
+    )[0]  # fmt: skip
+
+
+def plain_values(*inputs):
+    """Run the driver on rows of several arrays without a target, for the value alone."""
+    rows, classes = inputs[0].shape
+    for array in inputs:
+        if array.shape != inputs[0].shape or not 0 < array.size < limit:
+            return None
+    ignore_index, inner = np.int64(-100), np.int64(1)
+    return driver(
+        flattened(inputs), None, None, absent, hesses, None, None, None, None, None, options,
+        ignore_index, rows, classes, inner, np.float64(rows), 1.0,
+    )[0]  # fmt: skip
+
+
+def plain_gradients(*arrays):
+    """Run the driver on rows of several arrays without a target; the second half are gradients."""
+    rows, classes = arrays[0].shape
+    for k in range(len(arrays)):
+        if arrays[k].shape != arrays[0].shape or not 0 < arrays[k].size < limit:
+            return None
+        for j in range(k if k >= count else 0):
+            if overlaps(arrays[k], arrays[j]):
+                return None
+    ignore_index, inner = np.int64(-100), np.int64(1)
+    return driver(
+        flattened(arrays[:count]), None, None, flattened(arrays[count:]), hesses, None, None, None,
+        None, None, options, ignore_index, rows, classes, inner, np.float64(rows), 1.0,
+    )[0]  # fmt: skip

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from fastloss import _engine
+from fastloss import _engine, _quick
 from fastloss import _validate as check
 from fastloss._loss import HESSIAN, Batch, Loss, Work
 from fastloss._memory import flat
 from fastloss._options import Option
+from fastloss._quick import Quick
 from fastloss._validate import Array
 
 
@@ -46,6 +47,7 @@ class RowLoss(Loss):
     def __init__(self, function: FunctionType, **record: Any) -> None:
         self._dense_function: FunctionType | None = None
         super().__init__(function, **record)
+        self._quick = self._quick_path()
 
     def _roles(self) -> tuple[str, tuple[str, ...], str]:
         count = self._properties["inputs"]
@@ -58,6 +60,22 @@ class RowLoss(Loss):
         self.family_keywords = keywords
         targets = self._arguments[count:]
         return self._arguments[0], self._arguments[1:count], targets[0] if targets else ""
+
+    def _quick_path(self) -> Quick:
+        nanoseconds, options = self._nanoseconds, self._default_options()
+        hessians = int(self._properties["hessian"])
+        count = self._properties["inputs"]
+        if len(self._arguments) == count:
+            return _quick.inputs(self._scalar, nanoseconds, options, count, hessians)
+        if count > 1:
+            return super()._quick
+        return _quick.rows(self._row_function, nanoseconds, options, hessians, self._takes_labels)
+
+    def _row_function(self, dense: bool) -> FunctionType | None:
+        """Return the function for dense targets or for labels, None where they are not taken."""
+        if not self._takes_labels:
+            return self._scalar if dense else None
+        return self._dense_function if dense else self._scalar
 
     def dense(self, function: Any) -> Any:
         """Register the loss's function of a row with a dense target (a decorator)."""

@@ -13,6 +13,7 @@ PEERS: dict[str, Peers] = {
         optax=lambda optax, p, t: optax.hinge_loss(p, t).mean(),
         limit="add",
     ),
+    "squared_hinge": Peers(limit="add"),
     "perceptron": Peers(
         optax=lambda optax, p, t: optax.losses.perceptron_loss(p, t).mean(),
         limit="add",

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastloss._drivers.distances import largest_entry, safe_scale
 from fastloss._families import rowwise
 
 
@@ -42,32 +43,28 @@ def cosine_distance(first, second, first_grad, second_grad):
     array([[ 0. ,  0. ],
            [-0.5,  0. ]])
     """
-    # Norms are taken of rows divided by their largest entry: no square overflows or vanishes.
     T = type(first[0])
-    a_scale, b_scale = T(0), T(0)
-    for d in range(first.size):
-        a_scale = max(a_scale, abs(first[d]))
-    for d in range(second.size):
-        b_scale = max(b_scale, abs(second[d]))
+    a_scale = safe_scale(largest_entry(first))
+    b_scale = safe_scale(largest_entry(second))
     a_square, b_square = 0.0, 0.0
     for d in range(first.size):
-        a_square += np.float64(first[d] / a_scale) ** 2
-        b_square += np.float64(second[d] / b_scale) ** 2
-    a_norm, b_norm = np.sqrt(a_square), np.sqrt(b_square)
+        a_square += (np.float64(first[d]) * a_scale) ** 2
+        b_square += (np.float64(second[d]) * b_scale) ** 2
+    directed = (a_square != 0.0) & (b_square != 0.0)
+    a_inverse, b_inverse = 1.0 / np.sqrt(a_square), 1.0 / np.sqrt(b_square)
     distance = 0.0
     for d in range(first.size):
-        a = np.float64(first[d] / a_scale) / a_norm
-        b = np.float64(second[d] / b_scale) / b_norm
+        a = (np.float64(first[d]) * a_scale) * a_inverse
+        b = (np.float64(second[d]) * b_scale) * b_inverse
         distance += 0.5 * (a - b) ** 2
-    directed = a_scale != T(0) and b_scale != T(0)
     if first_grad is not None:
         for d in range(first.size):
-            a = np.float64(first[d] / a_scale) / a_norm
-            b = np.float64(second[d] / b_scale) / b_norm
-            by_a = T(((a - b) - distance * a) / a_norm) / a_scale
-            by_b = T(((b - a) - distance * b) / b_norm) / b_scale
-            first_grad[d] = by_a if directed else T(0)
-            second_grad[d] = by_b if directed else T(0)
+            a = (np.float64(first[d]) * a_scale) * a_inverse
+            b = (np.float64(second[d]) * b_scale) * b_inverse
+            by_a = (((a - b) - distance * a) * a_inverse) * a_scale
+            by_b = (((b - a) - distance * b) * b_inverse) * b_scale
+            first_grad[d] = T(by_a) if directed else T(0)
+            second_grad[d] = T(by_b) if directed else T(0)
     return T(distance) if directed else T(1)
 
 

@@ -9,6 +9,7 @@ from fastloss import _validate as check
 from fastloss._families import RowLoss, rowwise
 from fastloss._loss import Batch, Work
 from fastloss._options import positive
+from fastloss._quick import Quick
 from fastloss._validate import Array
 from fastloss.losses.softmax_cross_entropy import softmax_cross_entropy
 
@@ -22,6 +23,9 @@ class PairwiseLoss(RowLoss):
     The products are BLAS's; weights, labels and the softmax itself are those of
     `softmax_cross_entropy`, over a few anchors at a time.
     """
+
+    def _quick_path(self) -> Quick:
+        return lambda *arrays: None  # no kernel of rows stands behind it
 
     def _batch(self, arrays: tuple[Any, ...], given: dict[str, Any]) -> Batch:
         batch = super()._batch(arrays, given)

@@ -57,7 +57,10 @@ def softmax_kl(logits, target, grad, hess, temperature):
         target_top = maximum(target_top, target[c])
     total, target_total = 0.0, 0.0
     for c in range(logits.size):
-        total += np.float64(exp_nonpositive((logits[c] - top) * inverse))
+        e = exp_nonpositive((logits[c] - top) * inverse)
+        total += np.float64(e)
+        if grad is not None:
+            grad[c] = e
     for c in range(target.size):
         target_total += np.float64(exp_nonpositive((target[c] - target_top) * inverse))
     # b - a of the log-probabilities b = log softmax(t / T) and a = log softmax(x / T)
@@ -66,13 +69,14 @@ def softmax_kl(logits, target, grad, hess, temperature):
     loss = 0.0
     for c in range(logits.size):
         below, target_below = (logits[c] - top) * inverse, (target[c] - target_top) * inverse
-        p, q = exp_nonpositive(below) * share, exp_nonpositive(target_below) * target_share
+        q = exp_nonpositive(target_below) * target_share
         term = q * ((target_below - below) + between)
         loss += np.float64(T(0) if q == T(0) else term)
         if grad is not None:
+            p = grad[c] * share
             grad[c] = temperature * (p - q)
-        if hess is not None:
-            hess[c] = p * (T(1) - p)
+            if hess is not None:
+                hess[c] = p * (T(1) - p)
     return T(loss) * (temperature * temperature)
 
 

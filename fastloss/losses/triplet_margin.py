@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastloss._drivers.distances import add_direction, distance
+from fastloss._drivers.distances import distance, write_direction
+from fastloss._drivers.softmax_row import lead
 from fastloss._families import rowwise
 from fastloss._options import Option, flag, nonnegative
 
@@ -66,18 +67,25 @@ def triplet_margin(
     if swap is not None:
         across = distance(positive, negative, p)
     swapped = across < far
-    rest = near - (across if swapped else far) + np.float64(margin)
+    rest = lead(near, across if swapped else far, np.float64(margin))
     if anchor_grad is not None:
-        for d in range(anchor.size):
-            anchor_grad[d] = T(0)
-            positive_grad[d] = T(0)
-            negative_grad[d] = T(0)
-        if rest > 0.0:
-            add_direction(anchor, positive, p, near, T(1), anchor_grad, positive_grad)
-            if swapped:
-                add_direction(positive, negative, p, across, T(-1), positive_grad, negative_grad)
-            else:
-                add_direction(anchor, negative, p, far, T(-1), anchor_grad, negative_grad)
+        # The loss is |a - b| - |e - c|, e being a or, swapped, b: two directions, and what they
+        # leave for the point that both distances share.
+        if not rest > 0.0:
+            for d in range(anchor.size):
+                anchor_grad[d] = T(0)
+                positive_grad[d] = T(0)
+                negative_grad[d] = T(0)
+        elif swapped:
+            write_direction(anchor, positive, p, near, T(1), anchor_grad)
+            write_direction(negative, positive, p, across, T(-1), negative_grad)
+            for d in range(anchor.size):
+                positive_grad[d] = -(anchor_grad[d] + negative_grad[d])
+        else:
+            write_direction(positive, anchor, p, near, T(1), positive_grad)
+            write_direction(negative, anchor, p, far, T(-1), negative_grad)
+            for d in range(anchor.size):
+                anchor_grad[d] = -(positive_grad[d] + negative_grad[d])
     return T(max(rest, 0.0))
 
 
