@@ -151,7 +151,7 @@ class Loss(ABC):
 
         def value_and_grad(
             pred: Any, target: Any, /, *, grad_out: Any = None, **keywords: Any
-        ) -> tuple[Any, Array]:
+        ) -> tuple[Any, ...]:
             if not keywords and type(pred) is type(target) is ndarray:
                 out = np.empty_like(pred) if grad_out is None else grad_out
                 if type(out) is ndarray:
@@ -160,7 +160,8 @@ class Loss(ABC):
                         return value, out
             if grad_out is not None:
                 keywords["grad_out"] = grad_out
-            return self._evaluate((pred, target), keywords, GRADIENT)[:2]
+            loss, derivative, _, *more = self._evaluate((pred, target), keywords, GRADIENT)
+            return loss, derivative, *more
 
         def value_and_grad_of_several(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
             if keywords.keys() <= {"grad_out"} and len(arrays) == len(self._arguments):
@@ -174,9 +175,10 @@ class Loss(ABC):
             return self._evaluate(arrays, keywords, GRADIENT)[:2]
 
         def grad(*arrays: Any, **keywords: Any) -> Any:
-            return self._evaluate(arrays, keywords, GRADIENT)[1]
+            _, derivative, _, *more = self._evaluate(arrays, keywords, GRADIENT)
+            return (derivative, *more) if more else derivative
 
-        def value_grad_hess(*arrays: Any, **keywords: Any) -> tuple[Any, Any, Any]:
+        def value_grad_hess(*arrays: Any, **keywords: Any) -> tuple[Any, ...]:
             return self._evaluate(arrays, keywords, HESSIAN)
 
         def reference(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
@@ -291,8 +293,11 @@ class Loss(ABC):
 
     def _evaluate(
         self, arrays: tuple[Any, ...], given: dict[str, Any], common: dict[str, Any]
-    ) -> tuple[Any, Any, Any]:
-        """Check the arguments, lay the arrays flat, run the kernel and hand out the results."""
+    ) -> tuple[Any, ...]:
+        """Check the arguments, lay the arrays flat, run the kernel and hand out the results.
+
+        They are loss, gradient and Hessian, and what else a family may give behind them.
+        """
         name = self.name
         if len(arrays) != len(self._arguments):
             came = "1 array was" if len(arrays) == 1 else f"{len(arrays)} arrays were"

@@ -12,7 +12,7 @@ from fastloss import _engine, _quick
 from fastloss import _validate as check
 from fastloss._drivers.common import TILE_CLASSES
 from fastloss._drivers.softmax import MAX_BLOCKS
-from fastloss._loss import GRADIENT, Batch, Loss, Work
+from fastloss._loss import Batch, Loss, Work
 from fastloss._memory import flat, flat_out
 from fastloss._options import Option
 from fastloss._validate import Array
@@ -50,40 +50,10 @@ class SoftmaxLoss(Loss):
     def _signature(self, common: dict[str, Any], returned: str) -> inspect.Signature:
         return super()._signature(self.own_keywords | common, returned)
 
-    def _add_methods(self) -> None:
-        super()._add_methods()
-        if not self.own_keywords:
-            return
-        ndarray = np.ndarray
-
-        def value_and_grad(
-            pred: Any, target: Any, /, *, grad_out: Any = None, **keywords: Any
-        ) -> tuple[Any, ...]:
-            if not keywords and type(pred) is type(target) is ndarray:
-                out = np.empty_like(pred) if grad_out is None else grad_out
-                if type(out) is ndarray:
-                    value = self._quick(pred, target, out)
-                    if value is not None:
-                        return value, out
-            if grad_out is not None:
-                keywords["grad_out"] = grad_out
-            loss, grad, _, *extras = self._evaluate((pred, target), keywords, GRADIENT)
-            return loss, grad, *extras
-
-        def grad(pred: Any, target: Any, /, **keywords: Any) -> Any:
-            _, grad, _, *extras = self._evaluate((pred, target), keywords, GRADIENT)
-            return (grad, *extras) if extras else grad
-
-        for method in (value_and_grad, grad):
-            plain = getattr(self, method.__name__)
-            for attribute in ("__doc__", "__module__", "__qualname__", "__signature__"):
-                setattr(method, attribute, getattr(plain, attribute))
-            setattr(self, method.__name__, method)
-
     def _evaluate(
         self, arrays: tuple[Any, ...], given: dict[str, Any], common: dict[str, Any]
     ) -> tuple[Any, ...]:
-        """Return loss, gradient and Hessian and, on request, the extra outputs.
+        """Return loss, gradient and Hessian and, on request, the extra outputs behind them.
 
         They go with the loss where it is all that is asked for.
         """
