@@ -23,8 +23,8 @@ import numba
 import numpy as np
 
 import fastloss as fl
-from fastloss import _peers
-from fastloss._peers import Array, Candidate, Missing, Work
+from fastloss import _bench_truth, _peers
+from fastloss._peers import Candidate, Missing, Work
 
 OURS = "fastloss"
 
@@ -47,12 +47,6 @@ TURN_SECONDS = 1e-3
 
 SETTLE_SECONDS = 5e-3
 """The pause before a turn, in which the idle threads of the candidate before stop spinning."""
-
-TRUTH_ELEMENTS = 2**18
-"""So many gradient entries, those of the first rows, are compared with the truth."""
-
-WHOLE = ("info_nce",)
-"""The losses whose rows depend on each other: no part of a batch has a loss of its own."""
 
 CONFIDENT = 20.0
 """How sure of its label the first row is: ``log(p / (1 - p))``."""
@@ -239,9 +233,9 @@ def run(report: Report, progress: Callable[[str, float], None]) -> Iterator[Row]
             limits = _peers.limits(work)
             prepare("the truth")
             errors = {}
-            true = truth(work)
+            true = _bench_truth.truth(work)
             for name, candidate in candidates.items():
-                errors[name] = error(work, candidate, true)
+                errors[name] = _bench_truth.error(work, candidate, true)
             everything = candidates | {name: limit for name, (_, limit) in limits.items()}
             times = measure(everything, settings.seconds, advance)
             row = Row(
@@ -351,67 +345,6 @@ def _seconds(call: Callable[[], Any], repeats: int) -> float:
 def _timing(sample: list[float], repeats: int) -> Timing:
     lower, median, upper = statistics.quantiles(sample, n=4, method="inclusive")
     return Timing(median, min(sample), lower, upper, len(sample), repeats)
-
-
-@dataclass(frozen=True)
-class Truth:
-    """The mean loss and the gradient of the first rows, in longdouble."""
-
-    value: Any
-    gradient: Array
-    floor: Any  # smaller gradient entries are not known well enough
-
-
-def truth(work: Work) -> Truth | None:
-    """Return the truth, or None where longdouble is no wider than the arrays' type."""
-    loss, pred, exact = work.loss, work.pred, work.peers.exact
-    if loss.name in WHOLE and len(pred) * pred.size > TRUTH_ELEMENTS**2 // 64:
-        return None
-    narrow, wide = np.finfo(pred.dtype), np.finfo(np.longdouble)
-    if wide.eps > narrow.eps / 256:
-        return None
-    rows = len(pred) if loss.name in WHOLE else max(1, TRUTH_ELEMENTS * len(pred) // pred.size)
-    total, first = np.longdouble(0), None
-    for start in range(0, len(pred), rows):
-        part = tuple(_widened(array[start : start + rows]) for array in work.arrays)
-        named = {name: _widened(x[start : start + rows]) for name, x in work.keywords.items()}
-        if exact is not None:
-            losses, gradient = exact(*part)
-            total += losses.sum()
-        else:
-            value, gradient = loss.reference(*part, **named, reduction="sum")
-            gradient = gradient[0] if isinstance(gradient, tuple) else gradient
-            total += value
-        if first is None:
-            first = gradient / work.count
-    assert first is not None
-    floor = narrow.tiny
-    if exact is None:  # the textbook formula loses small entries in a difference
-        floor = max(floor, np.abs(first).max() * wide.eps / narrow.eps * 64)
-    return Truth(total / work.count, first, floor)
-
-
-def error(work: Work, candidate: Candidate, true: Truth | None) -> float:
-    """Return a candidate's largest error, of the value and the gradient, in ulp of their type."""
-    if true is None:
-        return math.nan
-    value, gradient = candidate.result(candidate.call())
-    worst = _ulps(np.asarray(value), np.asarray(true.value), work.pred.dtype)
-    if work.gradient:
-        known = np.abs(true.gradient) >= true.floor
-        got = gradient[: len(true.gradient)]
-        worst = max(worst, _ulps(got[known], true.gradient[known], work.pred.dtype))
-    return worst
-
-
-def _ulps(got: Array, true: Array, dtype: np.dtype[Any]) -> float:
-    ulp = np.spacing(np.abs(true).astype(dtype)).astype(np.longdouble)
-    worst = float(np.max(np.abs(got.astype(np.longdouble) - true) / ulp, initial=0))
-    return math.inf if math.isnan(worst) else worst
-
-
-def _widened(array: Array) -> Array:
-    return array.astype(np.longdouble) if array.dtype.kind == "f" else array
 
 
 def conditions(settings: Settings) -> dict[str, Any]:

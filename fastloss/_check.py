@@ -9,7 +9,7 @@ a number is the sum of
   for its own rounding, which no program can undo, one for that of what is computed from it. For
   soft targets this covers the difference of two nearly equal numbers. Row losses subtract sums, of
   distances for instance, which have roundings of their own, and so do the focal and generalized
-  cross-entropies of soft targets: they are allowed this four times.
+  cross-entropies of soft targets: they are allowed this once for each ulp of their bound.
 """
 
 from collections.abc import Iterator
@@ -141,7 +141,8 @@ def _measure(
 
     bound: Any = np.longdouble(loss.ulp_bound)
     if loss.family == "rowwise" or loss._properties.get("curved"):
-        moved_value, moved_gradients = 4 * moved_value, [4 * moved for moved in moved_gradients]
+        moved_value = loss.ulp_bound * moved_value
+        moved_gradients = [loss.ulp_bound * moved for moved in moved_gradients]
     if loss.grows_with_spread:
         bound = bound + 2 * np.ptp(_widened(arrays[0]), axis=axis, keepdims=True)
     errors = [_compare(value, true_value, moved_value, np.max(bound), dtype)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastloss as fl
-from fastloss import _bench, _bench_report, _peers
+from fastloss import _bench, _bench_report, _bench_truth, _peers
 from fastloss._bench import Case, Settings
 from fastloss.cli import main
 
@@ -90,7 +90,7 @@ def test_every_candidate_computes_the_loss(loss, mode, without_compiler):
     family = fl.losses()[loss].family
     shape = (300,) if family == "elementwise" else (40, 7)
     work = _bench.prepare_work(Case(loss, "float32", shape, mode), threads=1)
-    true = _bench.truth(work)
+    true = _bench_truth.truth(work)
     if true is None:
         pytest.skip("longdouble is no wider than float64")
     candidates = _bench.build(work, {})
@@ -104,21 +104,21 @@ def test_every_candidate_computes_the_loss(loss, mode, without_compiler):
             assert gradients[name] == pytest.approx(true.gradient.astype(float), rel=1e-4, abs=1e-7)
     if loss in _bench.MAIN:
         # 4 + 2 g, g the spread of the confident row; the textbook loses that row's gradient.
-        assert _bench.error(work, candidates["fastloss"], true) < 4 + 2 * 25
+        assert _bench_truth.error(work, candidates["fastloss"], true) < 4 + 2 * 25
     if mode == "gradient" and loss == "softmax_cross_entropy":
-        assert _bench.error(work, candidates["NumPy"], true) > 1e5
+        assert _bench_truth.error(work, candidates["NumPy"], true) > 1e5
 
 
 def test_error_tells_nan_and_wrong_values():
     work = _bench.prepare_work(Case("mse", "float64", (50,)), threads=1)
-    true = _bench.truth(work)
+    true = _bench_truth.truth(work)
     if true is None:
         pytest.skip("longdouble is no wider than float64")
     value, gradient = work.loss.reference(work.pred, work.target)
     wrong = gradient * (1 + 100 * np.finfo(float).eps)
-    assert 49 < _bench.error(work, _peers.Candidate(lambda: (value, wrong)), true) < 203
+    assert 49 < _bench_truth.error(work, _peers.Candidate(lambda: (value, wrong)), true) < 203
     wrong[3] = np.nan
-    assert _bench.error(work, _peers.Candidate(lambda: (value, wrong)), true) == math.inf
+    assert _bench_truth.error(work, _peers.Candidate(lambda: (value, wrong)), true) == math.inf
 
 
 def test_peers_that_are_not_installed_are_named(without_peers):
