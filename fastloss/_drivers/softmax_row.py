@@ -4,7 +4,9 @@ import numpy as np
 from numba import njit
 
 from fastloss._drivers.common import inlined
+from fastloss._drivers.rows import PIECE
 from fastloss._jit import MATHEMATICS
+from fastloss._llvm import part_of
 from fastloss._math import exp_nonpositive, log, log1p, maximum
 
 
@@ -18,10 +20,12 @@ def lead(rival, own, margin):
 def largest_rival(x, label):
     """Return the largest entry of the classes that are not the label, NaN if there is one."""
     T = type(x[0])
-    own = np.intp(label)
     top = T(-np.inf)
-    for c in range(x.size):
-        top = maximum(top, x[c] if c != own else T(-np.inf))
+    for first in range(0, x.size, PIECE):
+        piece = part_of(x, first, min(PIECE, x.size - first))
+        own = np.int32(np.intp(label) - first)  # 32 bits, as many to a vector as there are entries
+        for c in range(piece.size):
+            top = maximum(top, piece[c] if np.int32(c) != own else T(-np.inf))
     return top
 
 
@@ -48,12 +52,17 @@ def rival_cross_entropy(x, label, own, slope, scale, grad):
     top = largest_rival(x, label)
     shift = top if top > T(-np.inf) else T(0)  # all rivals masked, or none there
     rest = 0.0
-    for c in range(x.size):
-        e = exp_nonpositive(scale * (x[c] - shift))
-        e = e if c != place else T(0)
-        rest += np.float64(e)
-        if grad is not None:
-            grad[c] = e
+    for first in range(0, x.size, PIECE):
+        size = min(PIECE, x.size - first)
+        piece, powers = part_of(x, first, size), part_of(grad, first, size)
+        here, part = np.int32(place - first), T(0)
+        for c in range(size):
+            e = exp_nonpositive(scale * (piece[c] - shift))
+            e = e if np.int32(c) != here else T(0)
+            part += e
+            if grad is not None:
+                powers[c] = e
+        rest += np.float64(part)
     gap = np.float64(scale) * (own - np.float64(top))
     ahead = gap >= 0.0
     decay = np.float64(exp_nonpositive(T(-abs(gap))))
