@@ -4,11 +4,13 @@ Each loss is an object ``fastloss.<name>``: call it for the value, `value_and_gr
 and its gradient in one pass. ``fastloss.losses()`` returns them all.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what type checkers and editors see; one line for each loss
+    from fastloss import nn as nn
     from fastloss._loss import Loss
     from fastloss._penalty import l2_penalty as l2_penalty
     from fastloss.losses.arcface import arcface as arcface
@@ -65,11 +67,14 @@ if TYPE_CHECKING:  # what type checkers and editors see; one line for each loss
 else:  # what happens: a loss is imported when first used, and with it Numba
     from fastloss import losses
 
-    __all__ = ["l2_penalty", "losses", *losses.names()]
+    _DOORS = ("nn",)  # submodules, imported when first used
+    __all__ = [*_DOORS, "l2_penalty", "losses", *losses.names()]
 
     def __getattr__(name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module 'fastloss' has no attribute {name!r}")
+        if name in _DOORS:
+            return import_module(f"{__name__}.{name}")
         if name == "l2_penalty":
             from fastloss._penalty import l2_penalty as found
         else:
