@@ -152,10 +152,11 @@ def row_block(
     T = type(inputs[0][0])
     scratch = np.empty(len(inputs) * classes if inner > 1 else 0, inputs[0].dtype)
     derivatives = np.zeros((len(grads) + len(hesses)) * classes, inputs[0].dtype)
-    parts = parts_of(grads, derivatives, 0, classes)
-    seconds = parts_of(hesses, derivatives, len(grads) * classes, classes)
     loss_sum = 0.0
     for r in range(start, stop):
+        # In the loop: its memory is freed behind the last use of `derivatives`, not of the parts.
+        parts = parts_of(grads, derivatives, 0, classes)
+        seconds = parts_of(hesses, derivatives, len(grads) * classes, classes)
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, r)
         place = r // inner * classes * inner + r % inner
         counts = weight != 0.0
