@@ -47,6 +47,10 @@ LOSS_BY_LOSS = (
     "test_values_and_gradients_are_those_of_the_formula",
 )
 
+EXAMPLES_OF_MANY_LOSSES = tuple(
+    f"fastloss.nn._{part}" for part in ("criterion", "elementwise", "rowwise", "textbook")
+)
+
 
 def pytest_collection_modifyitems(items):
     """Leave to ``-m thorough`` what compiles kernels of every single loss.
@@ -59,7 +63,7 @@ def pytest_collection_modifyitems(items):
         loss = parameters and parameters.params.get("loss", parameters.params.get("name"))
         name = getattr(loss, "name", loss)
         alone = item.originalname in LOSS_BY_LOSS and name not in (*REPRESENTATIVES, "nll")
-        if item.path.name in CATALOGUE or alone:
+        if item.path.name in CATALOGUE or alone or name in EXAMPLES_OF_MANY_LOSSES:
             item.add_marker(pytest.mark.thorough)
 
 

@@ -7,7 +7,8 @@ buffer that is used again in every step; ``backward()`` hands it out. There are
   `SmoothL1Loss`, `HuberLoss`, `BCELoss`, `BCEWithLogitsLoss`, `SoftMarginLoss`, `KLDivLoss`,
   `PoissonNLLLoss`, `GaussianNLLLoss`, `CrossEntropyLoss`, `NLLLoss`, `MultiMarginLoss`,
   `MultiLabelSoftMarginLoss`, `CosineEmbeddingLoss` and `TripletMarginLoss`. PyTorch's deprecated
-  `size_average` and `reduce` are left out, and what it has behind them is keyword-only here;
+  `size_average` and `reduce` are left out, and what it has behind them is keyword-only here. A mean
+  of nothing is 0, not NaN;
 - the textbook's, divided by the batch size: `SoftmaxCrossEntropy`, `SigmoidCrossEntropy`, `MSE`;
 - `criterion`, which makes one of any loss of the library, or of your own.
 

@@ -268,10 +268,11 @@ class CosineEmbeddingLoss(PyTorchCriterion):
         target = check.weights(target, name, "target", (rows,), dtype)
         distances = self.loss.value_and_grad(first, second, reduction="none", grad_out=gradients)[0]
         excess = (1 - distances) - dtype.type(self.margin)
+        near, zero = target == 1, dtype.type(0)
         # A cosine that is just the margin has a gradient, as in PyTorch.
         far = (target == -1) & ~(excess < 0)
-        losses = np.where(target == 1, distances, np.where(far, excess, 0))
-        slopes = np.where(target == 1, 1, np.where(far, -1, 0)).astype(dtype)
+        losses = np.where(near, distances, np.where(far, excess, zero))
+        slopes = np.where(near, dtype.type(1), np.where(far, dtype.type(-1), zero))
         divisor, upstream = self._divisor(rows), named.get("upstream")
         if upstream is not None:
             shapes = (rows, ()) if self.reduction == "none" else ((),)
