@@ -11,7 +11,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what type checkers and editors see; one line for each loss
     from fastloss import nn as nn
+    from fastloss._families import elementwise as elementwise
+    from fastloss._families import rowwise as rowwise
     from fastloss._loss import Loss
+    from fastloss._options import Option as Option
     from fastloss._penalty import l2_penalty as l2_penalty
     from fastloss.losses.arcface import arcface as arcface
     from fastloss.losses.binary_cross_entropy import binary_cross_entropy as binary_cross_entropy
@@ -68,15 +71,21 @@ else:  # what happens: a loss is imported when first used, and with it Numba
     from fastloss import losses
 
     _DOORS = ("nn",)  # submodules, imported when first used
-    __all__ = [*_DOORS, "l2_penalty", "losses", *losses.names()]
+    _PLACES = {
+        "Option": "_options",
+        "elementwise": "_families",
+        "l2_penalty": "_penalty",
+        "rowwise": "_families",
+    }
+    __all__ = [*_DOORS, *_PLACES, "losses", *losses.names()]
 
     def __getattr__(name: str) -> Any:
         if name not in __all__:
             raise AttributeError(f"module 'fastloss' has no attribute {name!r}")
         if name in _DOORS:
             return import_module(f"{__name__}.{name}")
-        if name == "l2_penalty":
-            from fastloss._penalty import l2_penalty as found
+        if name in _PLACES:
+            found = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
         else:
             found = losses.find(name)
         globals()[name] = found

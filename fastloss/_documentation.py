@@ -120,6 +120,50 @@ def _filled(template: str, **names: str) -> str:
     return re.sub(paragraphs, fill, template.format(**names), flags=re.MULTILINE)
 
 
+def _completed(loss: "Loss", own: str) -> str:
+    """Return a loss's own docstring with the sections it needs, in their order.
+
+    What the function returns and raises is not what the loss does.
+    """
+    summary, *rest = re.split(r"^([A-Z][A-Za-z ]+)\n-{3,}\n", own, flags=re.MULTILINE)
+    sections = dict(zip(rest[::2], (body.strip("\n") for body in rest[1::2]), strict=True))
+    parameters = [sections.pop("Parameters", "")]
+    for name, what in _own_parameters(loss).items():
+        if not re.search(rf"^[\w, ]*\b{name}\b[\w, ]*:", parameters[0], re.MULTILINE):
+            parameters.append(f"{name} : {what}")
+    for title in ("Returns", "Raises"):
+        sections.pop(title, None)
+    sections = {"Parameters": "\n".join(filter(None, parameters)), "Notes": "", **sections}
+    parts = [summary.strip() or f"Loss `{loss.name}`."]
+    return "\n\n".join(
+        parts + [f"{title}\n{'-' * len(title)}\n{body}" for title, body in sections.items()]
+    )
+
+
+def _own_parameters(loss: "Loss") -> dict[str, str]:
+    """Return what can be said of the arrays and the options, for want of better words."""
+    pred, rows = loss._pred_name, loss.family != "elementwise"
+    shape = ", shape (..., C, ...)" if rows else ""
+    lie = "Rows of C numbers, which lie along `axis`." if rows else "Predictions, of any shape."
+    like = f"True values, of the shape of `{pred}`; its dtype, or bool or integer."
+    if "ignore_index" in loss.family_keywords:
+        like = f"Integer labels in [0, C), of the shape of `{pred}` without `axis`."
+    texts = {pred: f"array_like, float32 or float64{shape}\n    {lie}"}
+    for name in loss._other_names:
+        texts[name] = f"array_like\n    The same, of the shape and dtype of `{pred}`."
+    if loss._target_name:
+        texts[loss._target_name] = f"array_like\n    {like}"
+    for name, option in loss.options.items():
+        domain = f"An option of the loss: {option.domain}."
+        texts[name] = f"{_kind(option.default)}\n    {domain}"
+    return texts
+
+
+def _kind(default: object) -> str:
+    kind = "bool" if isinstance(default, bool) else "float"
+    return f"{kind}, optional" if default is None else f"{kind}, default {default!r}"
+
+
 def of_loss(loss: "Loss", own: str) -> str:
     """Return the docstring of a loss: its own text with the common sections put in their places.
 
@@ -127,7 +171,7 @@ def of_loss(loss: "Loss", own: str) -> str:
     the common parameters follow them, then Returns and Raises, then the own remaining sections.
     """
     pred = loss._pred_name
-    own = cleandoc(own)
+    own = _completed(loss, cleandoc(own))
     head, notes, tail = own.partition("\nNotes\n-----\n")
     rows = loss.family != "elementwise"
     shape = "one per row" if rows else f"of the shape of `{pred}` or one per entry of axis 0"

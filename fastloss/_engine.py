@@ -5,17 +5,15 @@ Everything that knows Numba's dispatchers, its disk cache and its thread pool is
 The disk cache. Numba keys it by signature, CPU, qualified name and the template's own bytecode;
 globals, options and other files are not part of the key. So a template is cloned as a function
 with its own globals (the loss's scalar among them) under a qualified name that ends in a digest of
-every source the kernel is made of: an edit or an upgrade changes the name and misses the cache.
+every source the kernel is made of (`_digest`): an edit or an upgrade changes the name and misses
+the cache.
 """
 
-import hashlib
-import marshal
 import os
 import sys
 import threading
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
+from functools import cache, wraps
 from types import FunctionType
 from typing import Any
 
@@ -23,7 +21,9 @@ import numba
 from numba.core.compiler_lock import global_compiler_lock
 from numba.np.ufunc import parallel as numba_pool
 
+from fastloss._digest import IN_MEMORY, source_digest
 from fastloss._drivers import elementwise, rows, rowwise, softmax, tiles
+from fastloss._explain import explained
 from fastloss._jit import DRIVER, INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import flattened
 
@@ -32,29 +32,9 @@ Function = Callable[..., Any]
 PARALLEL_NANOSECONDS = 20_000
 """Work, in serial time, from which on opening a parallel region (about 5 µs) pays."""
 
-_PACKAGE = Path(__file__).parent
-_SOURCES = [
-    *sorted(_PACKAGE.glob("_drivers/*.py")),
-    *(_PACKAGE / name for name in ("_engine.py", "_jit.py", "_llvm.py", "_math.py")),
-]
-# Read at import, like the code itself: what is compiled later is what was imported, not the file
-# that an editor or an upgrade may have put in its place meanwhile.
-_TEMPLATES = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).digest()
-
 _compiling = threading.RLock()
 _pool = threading.Lock()
 _serial_only = False
-
-
-@cache
-def source_digest(function: FunctionType) -> str:
-    """Return a digest of all sources that a kernel with this scalar function is compiled from.
-
-    To be called when the function is defined, while its file is as it was read.
-    """
-    path = Path(function.__code__.co_filename)
-    own = path.read_bytes() if path.is_file() else marshal.dumps(function.__code__)
-    return hashlib.sha256(_TEMPLATES + function.__qualname__.encode() + own).hexdigest()[:20]
 
 
 def _clone(template: Function, name: str, bindings: dict[str, Any]) -> FunctionType:
@@ -80,12 +60,28 @@ def _compiled_driver(
     driver: Function, bindings: dict[str, Any], name: str, parallel: bool
 ) -> Function:
     """Return the dispatcher of a driver, cached on disk wherever a place for it can be written."""
-    clone = _clone(driver, name, bindings)
+    clone, stored = _clone(driver, name, bindings), IN_MEMORY not in name
     try:
-        kernel: Function = numba.njit(**DRIVER, parallel=parallel, cache=True)(clone)
+        kernel: Function = numba.njit(**DRIVER, parallel=parallel, cache=stored)(clone)
     except RuntimeError:  # Numba found no writable cache directory: compile in memory
         kernel = numba.njit(**DRIVER, parallel=parallel)(clone)
     return kernel
+
+
+def _explaining(call: Function) -> Function:
+    """Let a function of a loss's scalar tell errors of the user's function in the user's terms."""
+
+    @wraps(call)
+    def explaining(scalar: FunctionType, *arguments: Any, **keywords: Any) -> Any:
+        try:
+            return call(scalar, *arguments, **keywords)
+        except Exception as error:
+            better = explained(scalar, error)
+            if better is None:
+                raise
+            raise better from None
+
+    return explaining
 
 
 @cache
@@ -129,16 +125,22 @@ def softmax_kernel(scalar: FunctionType, soft: bool, tiled: bool, parallel: bool
         return _compiled_driver(softmax.softmax_driver, bindings, name, parallel)
 
 
-@cache
-def _rowwise_block(function: FunctionType, name: str) -> Function:
-    """Return the block of a row loss, which the serial and the parallel driver share.
+def _compiled_row(function: FunctionType, name: str) -> Function:
+    """Return the dispatcher of a row loss's own function.
 
-    The loss's own function is always inlined. Left to LLVM's choice, which depends on what else the
-    process has compiled, a sum would be split over lanes in one kernel and not in another.
+    It is always inlined. Left to LLVM's choice, which depends on what else the process has
+    compiled, a sum would be split over lanes in one kernel and not in another.
     """
     clone = _clone(function, f"{name}.row", {})
     clone.__module__ = __name__
-    bindings = {"row": numba.njit(**INLINED)(clone)}
+    compiled: Function = numba.njit(**INLINED)(clone)
+    return compiled
+
+
+@cache
+def _rowwise_block(function: FunctionType, name: str) -> Function:
+    """Return the block of a row loss, which the serial and the parallel driver share."""
+    bindings = {"row": _compiled_row(function, name)}
     return numba.njit(**LOOPS)(_clone(rowwise.row_block, f"{name}.block", bindings))
 
 
@@ -152,6 +154,26 @@ def rowwise_kernel(function: FunctionType, kind: str, parallel: bool) -> Functio
         return _compiled_driver(rowwise.rowwise_driver, bindings, name, parallel)
 
 
+@cache
+def point_function(scalar: FunctionType) -> Function:
+    """Return an elementwise loss's own function, to be inlined in other compiled code."""
+    return _compiled_scalar(scalar, f"{scalar.__name__}.point.{source_digest(scalar)}")
+
+
+@cache
+def row_function(function: FunctionType) -> Function:
+    """Return a row loss's own function, to be inlined in other compiled code."""
+    return _compiled_row(function, f"{function.__name__}.single.{source_digest(function)}")
+
+
+@cache
+def softmax_rows(scalar: FunctionType, soft: bool) -> Function:
+    """Return the block of a softmax loss over rows, to be called from other compiled code."""
+    name = f"{scalar.__name__}.{'soft' if soft else 'hard'}_single.{source_digest(scalar)}"
+    return _softmax_block(scalar, soft, False, name)
+
+
+@_explaining
 def elementwise_entry(
     scalar: FunctionType, options: tuple[Any, ...], limit: int, *arrays: Any
 ) -> Function:
@@ -174,6 +196,7 @@ def softmax_entry(
     return _entry(template, {**bindings, "limit": limit, "tiled": tiled}, name, arrays)
 
 
+@_explaining
 def rowwise_entry(
     function: FunctionType, kind: str, options: tuple[Any, ...], gradients: int, hessians: int,
     weighs: bool, limit: int, *arrays: Any,
@@ -229,6 +252,18 @@ def run(
     another Python thread is inside a parallel region (Numba's workqueue layer would abort the
     process), and in a forked child of a process whose pool was running (libgomp would).
     """
+    return _run(variant[0], kernel_of, variant, arguments, nanoseconds, num_threads)
+
+
+@_explaining
+def _run(
+    scalar: FunctionType,
+    kernel_of: Function,
+    variant: tuple[Any, ...],
+    arguments: tuple[Any, ...],
+    nanoseconds: float,
+    num_threads: int | None,
+) -> Any:
     if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
         return kernel_of(*variant, False)(*arguments)
     try:

@@ -8,19 +8,22 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib import import_module
 from types import FunctionType
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from fastloss import _documentation, _engine
+from fastloss import _documentation
 from fastloss import _validate as check
+from fastloss._digest import remember
 from fastloss._llvm import OVERLAP
 from fastloss._memory import flat, flat_out, is_view, write_back
 from fastloss._options import Option
 from fastloss._quick import Quick
 from fastloss._validate import Array
+
+if TYPE_CHECKING:
+    from fastloss._derivative_check import Report
 
 VALUE = {
     "sample_weight": None,
@@ -96,6 +99,7 @@ class Loss(ABC):
     family: ClassVar[str] = ""
     family_keywords: dict[str, Any] = {}  # noqa: RUF012 (replaced, never changed)
     handled_options: ClassVar[frozenset[str]] = frozenset()  # by the templates, not the scalar
+    couples_rows: ClassVar[bool] = False  # whether a row's loss depends on other rows
 
     value_and_grad: Callable[..., tuple[Any, Array]]
     grad: Callable[..., Array]
@@ -116,13 +120,13 @@ class Loss(ABC):
     ) -> None:
         self._properties = properties
         self.name = self.__name__ = scalar.__name__
-        self.__module__ = scalar.__module__
+        self.__module__, self.__qualname__ = scalar.__module__, scalar.__qualname__
         self.options = options
         self.ulp_bound = ulp_bound
         self.peers = peers
         self.convex = convex
         self._scalar = scalar
-        _engine.source_digest(scalar)  # now, while the file is the one that was imported
+        remember(scalar)
         self._nanoseconds = nanoseconds
         self._arguments = arguments
         self._pred_name, self._other_names, self._target_name = self._roles()
@@ -135,8 +139,8 @@ class Loss(ABC):
     def __repr__(self) -> str:
         return f"<loss {self.name}{self.__signature__}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _find, (self.__module__, self.name)
+    def __reduce__(self) -> str:
+        return self.__qualname__  # a loss is found again in its module, as functions are
 
     def __call__(self, *arrays: Any, **keywords: Any) -> Any:
         if not keywords and len(arrays) == len(self._arguments) and {*map(type, arrays)} == PLAIN:
@@ -220,6 +224,40 @@ class Loss(ABC):
         self._textbook = formula
         return formula
 
+    def check(self, *, seed: int = 0) -> "Report":
+        """Compare the derivatives with those of the loss's values, at many points.
+
+        The values are those of `reference`, in the widest type of the machine; their derivatives
+        are found by a complex step where the formula allows one, else by differences. The points
+        are random ones, extreme ones and, of elementwise losses, ones where kinks are likely; each
+        option is tried. At a kink whatever lies between the slopes of both sides is right.
+
+        Parameters
+        ----------
+        seed : int, default 0
+            Of the random points.
+
+        Returns
+        -------
+        Report
+            How many derivatives were compared, and the worst error.
+
+        Raises
+        ------
+        AssertionError
+            A derivative is wrong. The message names the worst point: the inputs, the options, what
+            the derivative is there and what it should be.
+
+        Examples
+        --------
+        >>> import fastloss as fl
+        >>> fl.huber.check().curvatures > 100
+        True
+        """
+        from fastloss._derivative_check import checked
+
+        return checked(self, seed)
+
     @abstractmethod
     def sample(
         self, rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]
@@ -240,6 +278,13 @@ class Loss(ABC):
         tuple of ndarray
             The positional arguments, of moderate size; labels for the losses that take them.
         """
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What the loss is in a user's nopython code: Numba asks for this attribute."""
+        from fastloss._nopython.calls import LossType
+
+        return LossType(self)
 
     @property
     def grows_with_spread(self) -> bool:
@@ -508,8 +553,3 @@ class Loss(ABC):
 
 def _missing_textbook(*arguments: Any, **options: Any) -> tuple[Array, Array]:
     raise NotImplementedError("this loss has no textbook formula")
-
-
-def _find(module: str, name: str) -> Any:
-    """Return the loss of that name (the other half of pickling)."""
-    return getattr(import_module(module), name)

@@ -37,6 +37,9 @@ class Option:
         Whether an array of one number per class (the last axis of pred) is accepted too.
     shares_target : bool
         Whether with such an array one target may serve all numbers of a row.
+    bounds_loss_only : bool
+        Whether it bounds the prediction for the sake of a finite loss: beyond, the slope is on
+        purpose not that of the bounded loss, which is 0.
     """
 
     default: Any
@@ -47,6 +50,7 @@ class Option:
     shapes_formula: bool = False
     per_class: bool = False
     shares_target: bool = False
+    bounds_loss_only: bool = False
 
     def checked(self, value: Any, loss: str, name: str) -> Any:
         """Return the value as a plain Python object, or raise the error that it deserves."""
@@ -96,12 +100,13 @@ class Epsilon(Option):
 def clip_epsilon() -> Option:
     """Return `eps`: probabilities clipped to ``[eps, 1 - eps]``, the textbook form; 0 is exact."""
     return Option(0.0, "a number in [0, 0.5)", lambda x: 0 <= x < 0.5, 1e-3, neutral=True,
-                  shapes_formula=True)  # fmt: skip
+                  shapes_formula=True, bounds_loss_only=True)  # fmt: skip
 
 
 def machine_epsilon() -> Option:
     """Return `eps`: probabilities clipped to ``[eps, 1 - eps]``, by default as little as can be."""
-    return Epsilon(None, "a number in [0, 0.5), or None", lambda x: 0 <= x < 0.5, 1e-3)
+    return Epsilon(None, "a number in [0, 0.5), or None", lambda x: 0 <= x < 0.5, 1e-3,
+                   bounds_loss_only=True)  # fmt: skip
 
 
 def positive(default: float) -> Option:

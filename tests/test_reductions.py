@@ -412,7 +412,8 @@ def test_the_scalar_function_keeps_its_type(loss, dtype):
         {name: option.example for name, option in loss.options.items()},
     ):
         options = loss._scalar_options(values, np.dtype(dtype))
-        compiled = numba.njit((*arrays, *map(numba.typeof, options)), **MATHEMATICS)(loss._scalar)
+        function = getattr(loss._scalar, "states", loss._scalar)  # what the loss's file has
+        compiled = numba.njit((*arrays, *map(numba.typeof, options)), **MATHEMATICS)(function)
         (signature,) = compiled.nopython_signatures
         assert set(signature.return_type) == {kind}, loss.name
 

@@ -3,15 +3,21 @@
 import math
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from fastloss import _engine, _quick
 from fastloss import _validate as check
+from fastloss._digest import is_of_library
+from fastloss._drivers import points
+from fastloss._families.declaration import check_domains, declared, own_function
+from fastloss._interpreted import formula_of_points
+from fastloss._jit import MATHEMATICS
 from fastloss._loss import Batch, Loss, Other, Work
 from fastloss._memory import flat
 from fastloss._options import Option
+from fastloss._own import Own, stating
 from fastloss._validate import Array
 
 DOMAINS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Any]] = {
@@ -31,8 +37,11 @@ class ElementwiseLoss(Loss):
     family = "elementwise"
     handled_options = frozenset({"ignore_value"})
 
-    def __init__(self, scalar: FunctionType, **record: Any) -> None:
-        super().__init__(scalar, **record)
+    def __init__(self, function: FunctionType, **record: Any) -> None:
+        own = Own(function, MATHEMATICS)
+        super().__init__(stating(points.point, own), **record)
+        if not (is_of_library(function) or self._other_names):
+            self._textbook = formula_of_points(own, self.options)
         per_class = [name for name, option in self.options.items() if option.per_class]
         if per_class not in ([], list(self.options)[:1]):
             raise TypeError(f"{self.name}: only the first option can be per class, not {per_class}")
@@ -200,41 +209,118 @@ class ElementwiseLoss(Loss):
         return weighted(value), weighted(gradient), weight, np.ones(pred.shape)
 
 
+@overload
+def elementwise(function: Callable[..., Any], /) -> ElementwiseLoss: ...
+@overload
 def elementwise(
     *,
-    arguments: tuple[str, str] = ("pred", "target"),
+    options: dict[str, Option] | None = None,
+    arguments: tuple[str, str] | None = None,
     pred: str = "real",
     target: str = "real",
     second: tuple[str, str] | None = None,
     convex: bool = False,
+    ulp_bound: float = math.inf,
+    nanoseconds: float = 1.0,
+    peers: dict[str, str] | None = None,
+) -> Callable[[Callable[..., Any]], ElementwiseLoss]: ...
+def elementwise(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
     options: dict[str, Option] | None = None,
-    ulp_bound: float,
-    nanoseconds: float,
-    peers: dict[str, str],
-) -> Callable[[Callable[..., Any]], ElementwiseLoss]:
-    """Make a loss of a scalar function ``(pred, target, *options) -> (loss, slope, curvature)``.
+    arguments: tuple[str, str] | None = None,
+    pred: str = "real",
+    target: str = "real",
+    second: tuple[str, str] | None = None,
+    convex: bool = False,
+    ulp_bound: float = math.inf,
+    nanoseconds: float = 1.0,
+    peers: dict[str, str] | None = None,
+) -> Any:
+    """Make a loss of a function of one prediction and one target.
 
-    The function is compiled for float32 and float64; `slope` and `curvature` are the first and
-    second derivative with respect to pred. `nanoseconds` is the rough serial time per element, by
-    which the number of threads is chosen; `pred` and `target` are their domains, keys of DOMAINS.
+    A decorator, with or without arguments. Nothing is compiled before the loss is first used.
 
-    `second` names an input beside pred that gets a gradient too, as itself and as its logarithm.
-    The function then takes ``(pred, target, second, is_logarithm, *options)`` and returns the two
-    derivatives by it behind the others.
+    Parameters
+    ----------
+    function : function
+        ``(pred, target, *options)`` of numbers. It returns the loss alone; or ``(loss, slope)``,
+        the slope being the derivative by pred; or ``(loss, slope, curvature)`` with the second
+        derivative too. Derivatives that it does not return are found by differentiating it as it
+        runs. Its parameters behind the first two are the loss's options; a default that is a
+        number, True, False or None says of what kind. True and False arrive as True and None.
+    options : dict of str to fastloss.Option, optional
+        Options with a domain or other properties, by name.
+    arguments : tuple of two str, optional
+        The names of prediction and target in messages and in the signature; by default the
+        function's own.
+    pred, target : {"real", "positive", "count", "probability", "log probability", "sign"}
+        What numbers these are, "real" by default; `sample` draws such numbers, and `check` tries
+        them.
+    second : tuple of two str, optional
+        Keywords for an input beside the prediction that gets a gradient too, given as itself or as
+        its logarithm. The function takes ``(pred, target, second, is_logarithm, *options)`` then,
+        and returns the two derivatives by it behind ``(loss, slope, curvature)``.
+    convex : bool, default False
+        Whether the loss is convex in the prediction, with its default options.
+    ulp_bound : float, default inf
+        The bound on errors that the loss states, in units in the last place.
+    nanoseconds : float, default 1.0
+        The rough time per element, by which the number of threads is chosen.
+    peers : dict of str to str, optional
+        Names of the same loss in other libraries.
+
+    Returns
+    -------
+    Loss
+        With all that the losses of the library have.
+
+    Raises
+    ------
+    TypeError
+        The function does not take ``(pred, target, *options)``, or an option has no default. At
+        the first use: Numba cannot compile the function, or it returns something else.
+
+    Notes
+    -----
+    In the function, `numpy.exp` and other functions of NumPy and `math` are the library's own,
+    which let the loop become vector code: within 2 units in the last place, and 0 where the result
+    would be subnormal. It may call other Python functions of yours, compiled or not. Constants of
+    their own type keep float32 code fast: ``T = type(pred)``, then ``T(0.5) * pred``.
+
+    Kernels are cached on disk unless the code depends on something other than numbers, strings,
+    arrays, functions and modules. The loss can be pickled if it stands in a module under its name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastloss as fl
+    >>> @fl.elementwise
+    ... def lopsided(pred, target, under=3.0):
+    ...     residual = pred - target
+    ...     return residual**2 if residual > 0 else under * residual**2
+    >>> lopsided.value_and_grad(np.array([0.0, 3.0]), np.array([1.0, 1.0]), reduction="none")
+    (array([3., 4.]), array([-6.,  4.]))
     """
+    count = 4 if second else 2
 
-    def decorate(scalar: Any) -> ElementwiseLoss:
+    def decorate(decorated: Any) -> ElementwiseLoss:
+        own = own_function(decorated, "elementwise")
+        shape = ("pred", "target", "second", "is_logarithm")[:count]
+        names, found = declared(own, shape, options, ElementwiseLoss.handled_options)
+        check_domains(own.__name__, DOMAINS, pred=pred, target=target)
         return ElementwiseLoss(
-            scalar,
-            arguments=arguments,
+            own,
+            arguments=arguments or (names[0], names[1]),
             pred=pred,
             target=target,
             second=second,
             convex=convex,
-            options=options or {},
+            options=found,
             ulp_bound=ulp_bound,
             nanoseconds=nanoseconds,
-            peers=peers,
+            peers=peers or {},
         )
 
-    return decorate
+    return decorate if function is None else decorate(function)

@@ -8,15 +8,21 @@ the gradient; `fastloss._drivers.rowwise` does everything else.
 import math
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from fastloss import _engine, _quick
 from fastloss import _validate as check
+from fastloss._digest import is_of_library, remember
+from fastloss._drivers import points
+from fastloss._families.declaration import check_domains, declared, own_function
+from fastloss._interpreted import formula_of_rows
+from fastloss._jit import INLINED
 from fastloss._loss import HESSIAN, Batch, Loss, Work
 from fastloss._memory import flat
 from fastloss._options import Option
+from fastloss._own import Own, stating
 from fastloss._quick import Quick
 from fastloss._validate import Array
 
@@ -46,8 +52,21 @@ class RowLoss(Loss):
 
     def __init__(self, function: FunctionType, **record: Any) -> None:
         self._dense_function: FunctionType | None = None
-        super().__init__(function, **record)
+        self._counts = len(record["arguments"]), record["inputs"] + record["hessian"]
+        super().__init__(self._stating(function), **record)
         self._quick = self._quick_path()
+        if not is_of_library(function):
+            self._textbook = formula_of_rows(
+                self._own, self.options, record["inputs"], record["hessian"]
+            )
+
+    def _stating(self, function: FunctionType) -> FunctionType:
+        """Return what the kernels are made of: the library's function, or one of a user's."""
+        if is_of_library(function):
+            return function
+        arrays, derivatives = self._counts
+        own = Own(function, INLINED)
+        return stating(points.row, own, arrays=arrays, derivatives=derivatives)
 
     def _roles(self) -> tuple[str, tuple[str, ...], str]:
         count = self._properties["inputs"]
@@ -77,10 +96,15 @@ class RowLoss(Loss):
             return self._scalar if dense else None
         return self._dense_function if dense else self._scalar
 
+    def _own(self, dense: bool) -> Own:
+        """Return a user's own function for dense targets or for labels."""
+        own: Own = self._row_function(dense).__globals__["own"]  # type: ignore[union-attr]
+        return own
+
     def dense(self, function: Any) -> Any:
         """Register the loss's function of a row with a dense target (a decorator)."""
-        self._dense_function = function
-        _engine.source_digest(function)
+        self._dense_function = self._stating(function)
+        remember(function)
         return function
 
     def sample(
@@ -241,45 +265,136 @@ class RowLoss(Loss):
         return np.where(counts, weight * value, 0), derivative, weight, target_mass
 
 
+@overload
+def rowwise(function: Callable[..., Any], /) -> RowLoss: ...
+@overload
 def rowwise(
     *,
-    loss: type[RowLoss] = RowLoss,
-    arguments: tuple[str, ...],
-    domains: tuple[str, ...],
+    options: dict[str, Option] | None = None,
+    arguments: tuple[str, ...] | None = None,
+    pred: str = "real",
+    target: str | None = "labels",
     inputs: int = 1,
-    class_weight: bool = False,
     hessian: bool = False,
+    class_weight: bool = False,
     logits: bool = False,
     convex: bool = False,
+    ulp_bound: float = math.inf,
+    nanoseconds: float = 1.0,
+    peers: dict[str, str] | None = None,
+    loss: type[RowLoss] = RowLoss,
+) -> Callable[[Callable[..., Any]], RowLoss]: ...
+def rowwise(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
     options: dict[str, Option] | None = None,
-    ulp_bound: float,
-    nanoseconds: float,
-    peers: dict[str, str],
-) -> Callable[[Callable[..., Any]], RowLoss]:
-    """Make a loss of a function of a row, ``(*inputs, target, *gradients, *options) -> loss``.
+    arguments: tuple[str, ...] | None = None,
+    pred: str = "real",
+    target: str | None = "labels",
+    inputs: int = 1,
+    hessian: bool = False,
+    class_weight: bool = False,
+    logits: bool = False,
+    convex: bool = False,
+    ulp_bound: float = math.inf,
+    nanoseconds: float = 1.0,
+    peers: dict[str, str] | None = None,
+    loss: type[RowLoss] = RowLoss,
+) -> Any:
+    """Make a loss of a function of a row of numbers.
 
-    The first `inputs` of the `arguments` are differentiated by: the function gets an array for each
-    of their gradients, to be filled, or None. The target, if there is one, is a label (an index) or
-    a row like pred's. With `hessian`, an array for the diagonal of the Hessian (or None) follows
-    the gradients. `logits` says that a softmax is taken of the rows: their spread counts in
-    the bound then. `domains` tells what each argument is, in keys of DOMAINS. `nanoseconds` is the
-    rough serial time per element; `loss` is the class of the record.
+    A decorator, with or without arguments. Nothing is compiled before the loss is first used.
+
+    Parameters
+    ----------
+    function : function
+        ``(row, label, grad, *options) -> loss``. It fills `grad`, an array like the row, with the
+        derivatives by the row's numbers. What it takes depends on the arguments below:
+        ``(*rows, target, *grads, hess, *options)`` if there is all of them. Its parameters behind
+        the arrays are the loss's options; a default that is a number, True, False or None says of
+        what kind. True and False arrive as True and None.
+    options : dict of str to fastloss.Option, optional
+        Options with a domain or other properties, by name.
+    arguments : tuple of str, optional
+        The names of the inputs and the target in messages and in the signature; by default the
+        function's own.
+    pred : str, default "real"
+        What numbers the inputs are: "real", "embedding", "distribution", "log distribution",
+        "probability" or "cosine"; `sample` draws such numbers, and `check` tries them.
+    target : str or None, default "labels"
+        "labels": each row has an integer label, an index into it. One of the words above, or
+        "binary": the target is a row like the input. None: there is no target.
+    inputs : int, default 1
+        How many inputs get a gradient, arrays of one shape.
+    hessian : bool, default False
+        Whether the function fills the diagonal of the Hessian too, behind the gradients.
+    class_weight : bool, default False
+        Whether the loss has the keyword `class_weight`: a row counts as its label does.
+    logits : bool, default False
+        Whether a softmax is taken of the rows; their spread counts in the bound then.
+    convex : bool, default False
+        Whether the loss is convex in the inputs, with its default options.
+    ulp_bound : float, default inf
+        The bound on errors that the loss states, in units in the last place.
+    nanoseconds : float, default 1.0
+        The rough time per number of a row, by which the number of threads is chosen.
+    peers : dict of str to str, optional
+        Names of the same loss in other libraries.
+    loss : type, optional
+        The class of the loss.
+
+    Returns
+    -------
+    Loss
+        With all that the losses of the library have.
+
+    Raises
+    ------
+    TypeError
+        The function does not take these parameters, or an option has no default. At the first use:
+        Numba cannot compile the function, or it returns no number.
+
+    Notes
+    -----
+    A function that can do without the gradient may ask ``if grad is not None``; the value alone is
+    computed faster then. What `fastloss.elementwise` notes of functions, caching and pickling holds
+    here too. A label that is outside of the row is refused before the function is called.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastloss as fl
+    >>> @fl.rowwise
+    ... def shortfall(scores, label, grad, margin=1.0):
+    ...     excess = margin - scores[label]
+    ...     grad[:] = 0
+    ...     grad[label] = -1 if excess > 0 else 0
+    ...     return max(excess, 0)
+    >>> shortfall.value_and_grad(np.array([[0.25, 2.0]]), [0])
+    (0.75, array([[-1.,  0.]]))
     """
 
-    def decorate(function: Any) -> RowLoss:
+    def decorate(decorated: Any) -> RowLoss:
+        own, targets = own_function(decorated, "rowwise"), () if target is None else (target,)
+        shape = ("row", *("another row",) * (inputs - 1), *("target",) * len(targets))
+        shape += ("grad",) * inputs + ("hess",) * hessian
+        names, found = declared(own, shape, options)
+        check_domains(own.__name__, [name for name in DOMAINS if name != "labels"], pred=pred)
+        check_domains(own.__name__, [*DOMAINS, None], target=target)
         return loss(
-            function,
-            arguments=arguments,
-            domains=domains,
+            own,
+            arguments=arguments or tuple(names[: inputs + len(targets)]),
+            domains=(*(pred,) * inputs, *targets),
             inputs=inputs,
             class_weight=class_weight,
             hessian=hessian,
             logits=logits,
             convex=convex,
-            options=options or {},
+            options=found,
             ulp_bound=ulp_bound,
             nanoseconds=nanoseconds,
-            peers=peers,
+            peers=peers or {},
         )
 
-    return decorate
+    return decorate if function is None else decorate(function)

@@ -14,7 +14,7 @@ SMALLEST_SINE = 2.0**-12
 
 @rowwise(
     arguments=("cosines", "labels"),
-    domains=("cosine", "labels"),
+    pred="cosine",
     options={
         "scale": positive(64.0),
         "margin": Option(0.5, "a number in [0, pi]", lambda x: 0 <= x <= math.pi, 0.3),

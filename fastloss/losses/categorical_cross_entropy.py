@@ -9,7 +9,7 @@ from fastloss._options import machine_epsilon
 
 @rowwise(
     arguments=("probabilities", "labels"),
-    domains=("distribution", "labels"),
+    pred="distribution",
     class_weight=True,
     hessian=True,
     options={"eps": machine_epsilon()},

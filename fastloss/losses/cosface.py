@@ -9,7 +9,7 @@ from fastloss._options import nonnegative, positive
 
 @rowwise(
     arguments=("cosines", "labels"),
-    domains=("cosine", "labels"),
+    pred="cosine",
     options={"scale": positive(64.0), "margin": nonnegative(0.35)},
     ulp_bound=4,
     nanoseconds=1.2,

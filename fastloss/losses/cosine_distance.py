@@ -8,7 +8,8 @@ from fastloss._families import rowwise
 
 @rowwise(
     arguments=("first", "second"),
-    domains=("embedding", "embedding"),
+    pred="embedding",
+    target=None,
     inputs=2,
     ulp_bound=8,
     nanoseconds=0.6,

@@ -9,7 +9,8 @@ from fastloss._options import flag, nonnegative
 
 @rowwise(
     arguments=("pred", "target"),
-    domains=("probability", "binary"),
+    pred="probability",
+    target="binary",
     options={"smooth": nonnegative(1.0), "from_logits": flag(False)},
     ulp_bound=8,
     nanoseconds=0.5,

@@ -9,7 +9,8 @@ from fastloss._options import logarithm_base
 
 @rowwise(
     arguments=("probabilities",),
-    domains=("distribution",),
+    pred="distribution",
+    target=None,
     hessian=True,
     options={"base": logarithm_base()},
     ulp_bound=4,

@@ -24,6 +24,8 @@ class PairwiseLoss(RowLoss):
     `softmax_cross_entropy`, over a few anchors at a time.
     """
 
+    couples_rows = True
+
     def _quick_path(self) -> Quick:
         return lambda *arrays: None  # no kernel of rows stands behind it
 
@@ -120,7 +122,8 @@ def through_norm(by_unit: Array, units: Array, norms: Array) -> Array:
 @rowwise(
     loss=PairwiseLoss,
     arguments=("anchors", "positives"),
-    domains=("embedding", "embedding"),
+    pred="embedding",
+    target=None,
     inputs=2,
     options={"temperature": positive(0.1)},
     ulp_bound=64,

@@ -9,7 +9,8 @@ from fastloss._options import logarithm_base
 
 @rowwise(
     arguments=("probabilities", "target"),
-    domains=("distribution", "distribution"),
+    pred="distribution",
+    target="distribution",
     hessian=True,
     options={"base": logarithm_base()},
     convex=True,

@@ -10,7 +10,6 @@ from fastloss._options import Option, nonnegative
 
 @rowwise(
     arguments=("scores", "labels"),
-    domains=("real", "labels"),
     class_weight=True,
     hessian=True,
     options={

@@ -10,7 +10,6 @@ from fastloss._options import nonnegative
 
 @rowwise(
     arguments=("scores", "labels"),
-    domains=("real", "labels"),
     hessian=True,
     options={"margin": nonnegative(1.0)},
     convex=True,

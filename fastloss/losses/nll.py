@@ -7,7 +7,7 @@ from fastloss._families import rowwise
 
 @rowwise(
     arguments=("log_probabilities", "labels"),
-    domains=("log distribution", "labels"),
+    pred="log distribution",
     class_weight=True,
     hessian=True,
     convex=True,

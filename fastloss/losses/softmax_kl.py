@@ -9,7 +9,7 @@ from fastloss._options import positive
 
 @rowwise(
     arguments=("logits", "target"),
-    domains=("real", "real"),
+    target="real",
     hessian=True,
     logits=True,
     options={"temperature": positive(1.0)},

@@ -75,7 +75,6 @@ def threshold(logits):
 
 @rowwise(
     arguments=("logits", "labels"),
-    domains=("real", "labels"),
     hessian=True,
     convex=True,
     ulp_bound=4,

@@ -10,7 +10,8 @@ from fastloss._options import Option, flag, nonnegative
 
 @rowwise(
     arguments=("anchor", "positive", "negative"),
-    domains=("embedding", "embedding", "embedding"),
+    pred="embedding",
+    target=None,
     inputs=3,
     options={
         "margin": nonnegative(1.0),

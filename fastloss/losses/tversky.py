@@ -9,7 +9,8 @@ from fastloss._options import flag, nonnegative
 
 @rowwise(
     arguments=("pred", "target"),
-    domains=("probability", "binary"),
+    pred="probability",
+    target="binary",
     options={
         "alpha": nonnegative(0.5),
         "beta": nonnegative(0.5),
