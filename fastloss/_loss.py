@@ -5,16 +5,28 @@ checked and handed to the kernels is left to the families in `_families`.
 """
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from fastloss import _documentation
 from fastloss import _validate as check
+from fastloss._call import (
+    GRADIENT,
+    HESSIAN,
+    REFERENCE,
+    VALUE,
+    Batch,
+    Other,
+    Work,
+    buffer_for,
+    read_divisor,
+    read_upstream,
+    read_weights,
+)
 from fastloss._digest import remember
 from fastloss._llvm import OVERLAP
 from fastloss._memory import flat, flat_out, is_view, write_back
@@ -25,57 +37,8 @@ from fastloss._validate import Array
 if TYPE_CHECKING:
     from fastloss._derivative_check import Report
 
-VALUE = {
-    "sample_weight": None,
-    "reduction": "mean",
-    "normalizer": None,
-    "num_threads": None,
-    "loss_out": None,
-}
-GRADIENT = {**VALUE, "grad_out": None, "upstream": None, "accumulate": False}
-HESSIAN = {**GRADIENT, "hess_out": None}
-REFERENCE = {"sample_weight": None, "reduction": "mean", "normalizer": None}
-"""The keywords that every loss has in each kind of call, with their defaults."""
-
 PLAIN = {np.ndarray}
 """The types of the arrays of a call that may take the quick path."""
-
-
-class Batch(NamedTuple):
-    """The checked inputs of a call, before they are laid flat."""
-
-    pred: Array
-    target: Any  # an array, or None where a loss has no target
-    shape: tuple[int, ...]  # of the single losses
-    weight_shapes: tuple[tuple[int, ...], ...]
-    options: dict[str, Any]
-    others: tuple[Array, ...] = ()  # further inputs that get a gradient, of pred's shape
-
-
-class Other(NamedTuple):
-    """A further input that gets a gradient, flat like those of `Work`."""
-
-    values: Array | None
-    grad: Array | None
-    hess: Array | None
-
-
-class Work(NamedTuple):
-    """What the kernel gets: contiguous flat arrays, in the memory order of pred."""
-
-    pred: Array | None  # None: computed in place, pred is grad
-    target: Any
-    grad: Array | None
-    hess: Array | None
-    losses: Array | None
-    sample_weight: Array | None
-    upstream: Array | None
-    divisor: float
-    scale: float
-    accumulate: bool
-    num_threads: int | None
-    order: str
-    others: tuple[Other, ...] = ()
 
 
 class Loss(ABC):
@@ -352,9 +315,9 @@ class Loss(ABC):
         batch = self._batch(arrays, given)
         pred, dtype = batch.pred, batch.pred.dtype
         reduction = check.reduction(given.get("reduction", "mean"), name)
-        divisor = self._divisor(given, reduction, batch)
-        scale, upstream = self._upstream(given, reduction, batch)
-        sample_weight = self._weights(given, "sample_weight", batch)
+        divisor = read_divisor(name, given, reduction, batch)
+        scale, upstream = read_upstream(name, given, reduction, batch)
+        sample_weight = read_weights(name, given, "sample_weight", batch)
         accumulate = check.boolean(given.get("accumulate", False), name, "accumulate")
         num_threads = given.get("num_threads")
         if num_threads is not None:
@@ -386,7 +349,7 @@ class Loss(ABC):
             read |= {f"hess_out {key}": out for key, out in zip(inputs, hesses, strict=True)}
         if reduction == "none":
             loss_out = given.get("loss_out")
-            losses = self._buffer(loss_out, "loss_out", batch.shape, dtype, order, read)
+            losses = buffer_for(name, loss_out, "loss_out", batch.shape, dtype, order, read)
         if pred.size == 0:
             return self._results(given, 0.0, losses, grads, hesses)
 
@@ -465,51 +428,10 @@ class Loss(ABC):
         buffers: list[Array] = []
         for out in outs:
             others = read | {f"another {argument}": buffer for buffer in buffers}
-            buffers.append(self._buffer(out, argument, pred.shape, pred.dtype, order, others))
+            buffers.append(
+                buffer_for(self.name, out, argument, pred.shape, pred.dtype, order, others)
+            )
         return tuple(buffers)
-
-    def _divisor(self, given: dict[str, Any], reduction: str, batch: Any) -> float:
-        """Return what the sum is divided by; NaN asks the kernel for the total weight."""
-        normalizer = given.get("normalizer")
-        if normalizer is None:
-            if reduction == "mean":
-                return math.nan
-            return float(batch.shape[0]) if reduction == "batchmean" and batch.shape else 1.0
-        if reduction != "mean":
-            check.fail(ValueError, self.name, "normalizer", f"given with reduction={reduction!r}",
-                       "None, or reduction='mean'")  # fmt: skip
-        return check.number(normalizer, self.name, "normalizer", "a finite number")
-
-    def _upstream(
-        self, given: dict[str, Any], reduction: str, batch: Batch
-    ) -> tuple[float, Array | None]:
-        """Return upstream as a number and, with `reduction="none"`, an array (or None)."""
-        upstream = given.get("upstream")
-        if upstream is None:
-            return 1.0, None
-        if check.dimensions(upstream, self.name, "upstream") == 0:
-            return check.number(upstream, self.name, "upstream", "a finite number"), None
-        if reduction != "none":
-            check.fail(ValueError, self.name, "upstream", check.describe(np.asarray(upstream)),
-                       "a number, or reduction='none'")  # fmt: skip
-        return 1.0, self._weights(given, "upstream", batch)
-
-    def _weights(self, given: dict[str, Any], argument: str, batch: Batch) -> Array | None:
-        value = given.get(argument)
-        if value is None:
-            return None
-        return check.weights(value, self.name, argument, batch.weight_shapes, batch.pred.dtype)
-
-    def _buffer(
-        self, buffer: Any, argument: str, shape: tuple[int, ...], dtype: np.dtype[Any],
-        order: Any, others: dict[str, Array | None],
-    ) -> Array:  # fmt: skip
-        """Return the caller's buffer, checked, or a new one."""
-        if buffer is None:
-            return np.empty(shape, dtype, order)
-        buffer = check.output(buffer, self.name, argument, shape, dtype)
-        check.disjoint(self.name, argument, buffer, others)
-        return buffer
 
     # The textbook.
 
@@ -524,7 +446,7 @@ class Loss(ABC):
         reduction = check.reduction(keywords.get("reduction", "mean"), self.name)
         normalizer = keywords.get("normalizer")
         if normalizer is not None and reduction != "mean":
-            self._divisor(keywords, reduction, None)
+            read_divisor(self.name, keywords, reduction, None)
         several = isinstance(gradient, tuple)
         gradients = gradient if several else (gradient,)
         if reduction == "none":

@@ -9,12 +9,13 @@ import numpy as np
 
 from fastloss import _engine, _quick
 from fastloss import _validate as check
+from fastloss._call import Batch, Other, Work
 from fastloss._digest import is_of_library
 from fastloss._drivers import points
 from fastloss._families.declaration import check_domains, declared, own_function
 from fastloss._interpreted import formula_of_points
 from fastloss._jit import MATHEMATICS
-from fastloss._loss import Batch, Loss, Other, Work
+from fastloss._loss import Loss
 from fastloss._memory import flat
 from fastloss._options import Option
 from fastloss._own import Own, stating

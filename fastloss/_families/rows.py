@@ -14,12 +14,13 @@ import numpy as np
 
 from fastloss import _engine, _quick
 from fastloss import _validate as check
+from fastloss._call import HESSIAN, Batch, Work
 from fastloss._digest import is_of_library, remember
 from fastloss._drivers import points
 from fastloss._families.declaration import check_domains, declared, own_function
 from fastloss._interpreted import formula_of_rows
 from fastloss._jit import INLINED
-from fastloss._loss import HESSIAN, Batch, Loss, Work
+from fastloss._loss import Loss
 from fastloss._memory import flat
 from fastloss._options import Option
 from fastloss._own import Own, stating

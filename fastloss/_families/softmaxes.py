@@ -10,9 +10,10 @@ import numpy as np
 
 from fastloss import _engine, _quick
 from fastloss import _validate as check
+from fastloss._call import Batch, Work
 from fastloss._drivers.common import TILE_CLASSES
 from fastloss._drivers.softmax import MAX_BLOCKS
-from fastloss._loss import Batch, Loss, Work
+from fastloss._loss import Loss
 from fastloss._memory import flat, flat_out
 from fastloss._options import Option
 from fastloss._validate import Array

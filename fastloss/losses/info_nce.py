@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from fastloss import _validate as check
+from fastloss._call import Batch, Work
 from fastloss._families import RowLoss, rowwise
-from fastloss._loss import Batch, Work
 from fastloss._options import positive
 from fastloss._quick import Quick
 from fastloss._validate import Array
