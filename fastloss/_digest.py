@@ -22,7 +22,17 @@ IN_MEMORY = "in-memory"
 """The digest of what must not be stored."""
 
 _PACKAGE = Path(__file__).parent
-_MODULES = ("_digest", "_dual", "_engine", "_functions", "_jit", "_llvm", "_math", "_own")
+_MODULES = (
+    "_digest",
+    "_dual",
+    "_dual_operators",
+    "_engine",
+    "_functions",
+    "_jit",
+    "_llvm",
+    "_math",
+    "_own",
+)
 _SOURCES = [*sorted(_PACKAGE.glob("_drivers/*.py")), *(_PACKAGE / f"{x}.py" for x in _MODULES)]
 # Read at import, like the code itself: what is compiled later is what was imported, not the file
 # that an editor or an upgrade may have put in its place meanwhile.

@@ -1,21 +1,23 @@
 """Dual numbers in compiled code: a number with its first and second derivative by the prediction.
 
-A loss whose file states no derivative is run on ``dual(pred, 1, 0)`` in the place of pred: what it
-returns holds slope and curvature (forward-mode differentiation). Here are the type that Numba takes
-such numbers for, and what Python's own operators and functions do with them; `_functions` has exp,
-log and the others.
+A loss whose file states no derivative is run on `variable` of pred in its place: what it returns
+holds slope and curvature (forward-mode differentiation). Here is the type that Numba takes such
+numbers for, and what all rules are made of; `_dual_operators` has the operators of Python, abs, min
+and max, `_functions` the functions of NumPy and `math`.
 
 - A plain number has no derivative. It takes the float type of the dual number it meets, so that a
   bare 0.5 does not turn float32 into float64; with ``T = type(x)``, ``T(0.5)`` is a plain number.
 - A derivative of 0 stays 0, whatever it is multiplied by: the slope of ``sqrt(max(x, 0))`` at a
   negative x is 0, not 0 times infinity. It also lets LLVM drop the terms of constants.
 - Comparisons look at the values alone: the branch that is taken decides the derivative.
+- At the kinks of abs, max and min the derivative is the mean of those of both sides. Where kinks
+  make a smooth whole, as in ``log(1 + exp(-abs(x))) + max(x, 0)`` or ``abs(x)**2``, its derivatives
+  are right: the jumps are carried along, as `kink`, since their squares count in the curvature.
 """
 
-import operator
 from typing import Any
 
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import AttributeTemplate, signature
 from numba.extending import (
@@ -30,13 +32,12 @@ from numba.extending import (
 )
 
 from fastloss._jit import MATHEMATICS
-from fastloss._math import log
 
-_PLAIN = (types.Integer, types.Float, types.Boolean)
+PLAIN = (types.Integer, types.Float, types.Boolean)
 
 
 class DualType(types.Type):
-    """The type of ``value + first ε + second ε² / 2``, all of one float type."""
+    """The type of ``value + first ε + kink |ε| + second ε² / 2``, all of one float type."""
 
     def __init__(self, real: Any) -> None:
         self.real = real
@@ -44,7 +45,7 @@ class DualType(types.Type):
 
     def unify(self, context: Any, other: Any) -> "DualType | None":
         """Return the type of a variable that is of this type here and of another there."""
-        if isinstance(other, _PLAIN):
+        if isinstance(other, PLAIN):
             return self
         if isinstance(other, DualType):
             return self if self.real.bitwidth >= other.real.bitwidth else other
@@ -57,14 +58,14 @@ class _Model(models.StructModel):
         super().__init__(manager, kind, [(name, kind.real) for name in _PARTS])
 
 
-_PARTS = ("value", "first", "second")
+_PARTS = ("value", "first", "kink", "second")
 for _name in _PARTS:
     make_attribute_wrapper(DualType, _name, _name)
 
 
 @intrinsic
-def dual(typing_context, value, first, second):
-    """Return the number of a value and two derivatives, all of the type of the value."""
+def dual(typing_context, value, first, kink, second):
+    """Return the number of a value and its derivatives, all of the type of the value."""
     kind = DualType(value)
 
     def generate(context, builder, signature, arguments):
@@ -73,7 +74,16 @@ def dual(typing_context, value, first, second):
             setattr(number, name, part)
         return number._getvalue()
 
-    return kind(value, value, value), generate
+    return kind(value, value, value, value), generate
+
+
+def variable(x):
+    """Return the float x as the number by which derivatives are taken."""
+
+
+@overload(variable, jit_options=MATHEMATICS)
+def _variable(x):
+    return lambda x: dual(x, type(x)(1), type(x)(0), type(x)(0))
 
 
 @lower_cast(types.Integer, DualType)
@@ -81,8 +91,8 @@ def dual(typing_context, value, first, second):
 @lower_cast(types.Boolean, DualType)
 def _plain_to_dual(context, builder, plain, kind, value):
     number = cgutils.create_struct_proxy(kind)(context, builder)
+    number.first = number.kink = number.second = context.get_constant(kind.real, 0)
     number.value = context.cast(builder, value, plain, kind.real)
-    number.first = number.second = context.get_constant(kind.real, 0)
     return number._getvalue()
 
 
@@ -142,7 +152,7 @@ def is_dual(kind: Any) -> bool:
 
 def are_dual(*kinds: Any) -> bool:
     """Whether these are types of numbers of which one at least is dual."""
-    return any(map(is_dual, kinds)) and all(isinstance(x, (DualType, *_PLAIN)) for x in kinds)
+    return any(map(is_dual, kinds)) and all(isinstance(x, (DualType, *PLAIN)) for x in kinds)
 
 
 COMPILED: dict[str, Any] = {"jit_options": MATHEMATICS}
@@ -179,169 +189,8 @@ def chained(x, value, slope, curvature):
 @overload(chained, **COMPILED)
 def _chained(x, value, slope, curvature):
     def implementation(x, value, slope, curvature):
-        second = scaled(x.second, slope) + scaled(x.first, x.first * curvature)
-        return dual(value, scaled(x.first, slope), second)
+        squares = scaled(x.first, x.first * curvature) + scaled(x.kink, x.kink * curvature)
+        second = scaled(x.second, slope) + squares
+        return dual(value, scaled(x.first, slope), scaled(x.kink, slope), second)
 
     return implementation
-
-
-# Operators of two dual numbers; for a dual and a plain one the latter is lifted, but in products.
-
-
-def _of_two(function):
-    """Make the decorated code of two dual numbers that of a function, of mixed numbers too."""
-
-    def decorate(implement):
-        pair = njit(**MATHEMATICS)(implement)
-
-        def of_kinds(x, y):
-            if are_dual(x, y):
-                return lambda x, y: pair(lifted(x, y), lifted(y, x))
-            return None
-
-        overload(function, **COMPILED)(of_kinds)
-        return pair
-
-    return decorate
-
-
-def _of_one(function):
-    """Make the decorated code of a dual number that of a function."""
-
-    def decorate(implement):
-        overload(function, **COMPILED)(lambda x: implement if is_dual(x) else None)
-
-    return decorate
-
-
-@_of_two(operator.add)
-def _sum(x, y):
-    return dual(x.value + y.value, x.first + y.first, x.second + y.second)
-
-
-@_of_two(operator.sub)
-def _difference(x, y):
-    return dual(x.value - y.value, x.first - y.first, x.second - y.second)
-
-
-@overload(operator.mul, **COMPILED)
-def _product(x, y):
-    if not are_dual(x, y):
-        return None
-    if is_dual(x) and is_dual(y):
-        return _dual_product
-    return _multiple if is_dual(x) else lambda x, y: y * x
-
-
-def _dual_product(x, y):
-    first = x.first * y.value + y.first * x.value
-    both = x.first * y.first
-    second = scaled(x.second, y.value) + (both + both) + scaled(y.second, x.value)
-    return dual(x.value * y.value, first, second)
-
-
-def _multiple(x, y):
-    factor = type(x.value)(y)
-    return dual(x.value * factor, x.first * factor, scaled(x.second, factor))
-
-
-@_of_two(operator.truediv)
-def _quotient(x, y):
-    T = type(x.value)
-    value = x.value / y.value
-    first = (x.first - scaled(y.first, value)) / y.value
-    second = (x.second - T(2) * scaled(y.first, first) - scaled(y.second, value)) / y.value
-    return dual(value, first, second)
-
-
-@_of_one(operator.neg)
-def _negative(x):
-    return dual(-x.value, -x.first, -x.second)
-
-
-@_of_one(operator.pos)
-def _positive(x):
-    return x
-
-
-@_of_one(abs)
-def _absolute(x):
-    T, value = type(x.value), x.value
-    sign = T(1) if value > T(0) else (T(-1) if value < T(0) else value)  # 0 at the kink, or NaN
-    return dual(abs(value), scaled(x.first, sign), scaled(x.second, sign))
-
-
-@_of_one(operator.truth)
-def _truth(x):
-    return x.value != 0
-
-
-def _compare(operation):
-    @overload(operation, **COMPILED)
-    def of_kinds(x, y):
-        if are_dual(x, y):
-            return lambda x, y: operation(lifted(x, y).value, lifted(y, x).value)
-        return None
-
-
-for _operation in (
-    operator.lt, operator.le, operator.eq, operator.ne, operator.ge, operator.gt,
-):  # fmt: skip
-    _compare(_operation)
-
-
-@_of_two(max)
-def _larger(x, y):
-    return y if y.value > x.value else x
-
-
-@_of_two(min)
-def _smaller(x, y):
-    return y if y.value < x.value else x
-
-
-@overload(max, **COMPILED)
-def _largest(x, y, z):
-    return (lambda x, y, z: max(max(x, y), z)) if are_dual(x, y, z) else None
-
-
-@overload(min, **COMPILED)
-def _smallest(x, y, z):
-    return (lambda x, y, z: min(min(x, y), z)) if are_dual(x, y, z) else None
-
-
-# Powers. Whole exponents that stand in the source are multiplied out.
-
-
-@overload(operator.pow, prefer_literal=True, **COMPILED)
-def _power(x, y):
-    if is_dual(x) and isinstance(y, types.IntegerLiteral):
-        n, n1, n2 = (y.literal_value - k for k in range(3))
-        if n in (0, 1):
-            return (lambda x, y: x) if n else (lambda x, y: type(x)(1))
-
-        def whole(x, y):
-            T, value = type(x.value), x.value
-            return chained(x, value**n, T(n) * value**n1, T(n * n1) * value**n2)
-
-        return whole
-    if is_dual(x) and isinstance(y, _PLAIN):
-        return _plain_power
-    if are_dual(x, y):
-        return lambda x, y: _dual_power(lifted(x, y), lifted(y, x))
-    return None
-
-
-def _plain_power(x, y):
-    T, value = type(x.value), x.value
-    p, one = T(y), T(1)
-    slope = scaled(p, value ** (p - one))
-    return chained(x, value**p, slope, scaled(p * (p - one), value ** (p - T(2))))
-
-
-@njit(**MATHEMATICS)
-def _dual_power(x, y):
-    inverse = type(x.value)(1) / x.value
-    exponent = y * chained(x, log(x.value), inverse, -inverse * inverse)
-    value = x.value**y.value
-    return chained(exponent, value, value, value)

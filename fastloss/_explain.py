@@ -66,7 +66,8 @@ def _place(function: FunctionType, error: Exception) -> str:
     steps = re.findall(r'^File "(.+)", line (\d+):$', _COLOURS.sub("", str(error)), re.MULTILINE)
     users = [step for step in steps if not os.path.abspath(step[0]).startswith(_PACKAGE)]
     if users:  # the innermost is the first
-        path, line = os.path.abspath(users[0][0]), int(users[0][1])
+        path, line = users[0][0], int(users[0][1])
+        path = path if path.startswith("<") else os.path.abspath(path)  # "<stdin>" is no file
     elif isinstance(error, AttributeError):
         for step in dis.get_instructions(function):
             if step.argval == error.name and step.positions is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import overload
 
+from fastloss import _dual_operators as _dual_operators  # for the operators in the rules
 from fastloss import _math
 from fastloss._dual import COMPILED, are_dual, chained, dual, is_dual, lifted, scaled
 from fastloss._jit import MATHEMATICS
@@ -211,8 +212,11 @@ def _sign(x):
 # Functions of several numbers. Of plain numbers and arrays they are NumPy's own.
 
 
-def _binary(original: Any, *others: Any) -> Callable[[Any], Any]:
-    """Make a function of the code for two numbers of which one at least is dual."""
+def _binary(original: Any, *others: Any, vector: Any = None) -> Callable[[Any], Any]:
+    """Make a function of the code for two numbers of which one at least is dual.
+
+    `vector` is the code for two plain floats.
+    """
 
     def decorate(of_dual: Any) -> Any:
         @_replacing(original, *others)
@@ -221,7 +225,11 @@ def _binary(original: Any, *others: Any) -> Callable[[Any], Any]:
 
         @overload(function, prefer_literal=True, **COMPILED)
         def of_kinds(x, y):
-            return of_dual if are_dual(x, y) else lambda x, y: original(x, y)
+            if are_dual(x, y):
+                return of_dual
+            if vector is not None and isinstance(x, types.Float) and isinstance(y, types.Float):
+                return vector
+            return lambda x, y: original(x, y)
 
         return function
 
@@ -245,22 +253,32 @@ def minimum(x, y):
     return unlike if unlike != unlike else min(x, y)
 
 
-@_binary(np.logaddexp)
+def _log_of_plain_sum(x, y):
+    T = type(x + y)
+    apart = T(x) - T(y) if x != y else T(0)  # of equal infinities, too
+    return T(max(x, y)) + _math.log1p_unit(_math.exp_nonpositive(-abs(apart)))
+
+
+@_binary(np.logaddexp, vector=_log_of_plain_sum)
 def logaddexp(x, y):
     return _log_of_sum(lifted(x, y), lifted(y, x))
 
 
 @njit(**MATHEMATICS)
 def _log_of_sum(x, y):
-    apart = x.value - y.value if x.value != y.value else x.value * 0
-    share, rest = _math.sigmoid(apart), _math.sigmoid(-apart)
-    value = max(x.value, y.value) + _math.log1p_unit(_math.exp_nonpositive(-abs(apart)))
+    T = type(x.value)
+    apart = x.value - y.value if x.value != y.value else T(0)
+    e = _math.exp_nonpositive(-abs(apart))
+    more = T(1) / (T(1) + e)
+    less = e * more
+    share, rest = (more, less) if apart >= T(0) else (less, more)
+    value = max(x.value, y.value) + _math.log1p_unit(e)
     first = scaled(x.first, share) + scaled(y.first, rest)
-    change = x.first - y.first
-    second = (
-        scaled(x.second, share) + scaled(y.second, rest) + scaled(change, change * share * rest)
-    )
-    return dual(value, first, second)
+    kink = scaled(x.kink, share) + scaled(y.kink, rest)
+    second = scaled(x.second, share) + scaled(y.second, rest)
+    change, jump, bend = x.first - y.first, x.kink - y.kink, more * less
+    second += scaled(change, change * bend) + scaled(jump, jump * bend)
+    return dual(value, first, kink, second)
 
 
 @_replacing(np.where)

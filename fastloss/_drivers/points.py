@@ -7,7 +7,7 @@ from numba import types
 from numba.core.errors import NumbaError, TypingError
 from numba.extending import overload
 
-from fastloss._dual import DualType, dual, lifted
+from fastloss._dual import DualType, lifted, variable
 from fastloss._jit import INLINED, MATHEMATICS
 
 own: Any = None  # the loss's own function, bound for each loss like the numbers here
@@ -96,17 +96,15 @@ def _without_curvature(own, pred, target, options):
 
 
 def _differentiated(own, pred, target, options):
-    T = type(pred)
-    seed = dual(pred, T(1), T(0))
-    loss = lifted(own(seed, target, *options), seed)
+    x = variable(pred)
+    loss = lifted(own(x, target, *options), x)
     return loss.value, loss.first, loss.second
 
 
 def _differentiated_again(own, pred, target, options):
-    T = type(pred)
-    seed = dual(pred, T(1), T(0))
+    T, x = type(pred), variable(pred)
     loss, slope = own(pred, target, *options)
-    changing = lifted(own(seed, target, *options)[1], seed)
+    changing = lifted(own(x, target, *options)[1], x)
     return T(loss), T(slope), changing.first
 
 
