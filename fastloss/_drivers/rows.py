@@ -22,7 +22,7 @@ from fastloss._drivers.common import (
     store_for_powers,
     z_of_label,
 )  # fmt: skip
-from fastloss._llvm import either, item, own_function, part_of
+from fastloss._llvm import either, item, on_stack, own_function, part_of
 from fastloss._math import exp_nonpositive, log
 
 link: Any = None  # bound by the engine
@@ -40,7 +40,7 @@ def hard_rows(
     own_function()
     source = either(logits, grad)
     T = type(source[0])
-    scratch = np.empty(PIECE, source.dtype)
+    scratch = on_stack(source.dtype, PIECE)
     loss_sum = 0.0
     for row in range(start, stop):
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, row)
@@ -126,7 +126,7 @@ def soft_rows(
     own_function()
     source = either(logits, grad)
     T = type(source[0])
-    scratch = np.empty(PIECE, source.dtype)
+    scratch = on_stack(source.dtype, PIECE)
     loss_sum = 0.0
     for row in range(start, stop):
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, None, row)
