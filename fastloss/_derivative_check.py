@@ -127,6 +127,8 @@ def checked(loss: "Loss", seed: int) -> Report:
         with np.errstate(all="ignore"):
             _compare(loss, *_points(loss, rng, options), options, found)
     counts = found.counts
+    if not counts["slope"]:
+        raise AssertionError(f"{loss.name}: nothing was compared: it is nowhere finite")
     if counts["wrong"]:
         total = counts["slope"] + counts["curvature"]
         raise AssertionError(f"{loss.name}: {found.worst}; {counts['wrong']} of {total} are wrong")

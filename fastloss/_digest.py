@@ -58,7 +58,12 @@ def source_digest(function: FunctionType) -> str:
     A user's function is looked at when its first kernel is asked for: it may use what is defined
     below it.
     """
-    function = getattr(function, "states", function)  # of a loss's `_scalar`
+    own = getattr(function, "own", None)
+    return digest_of(function) if own is None else str(own.digest)
+
+
+def digest_of(function: FunctionType) -> str:
+    """Return the digest of a loss's own function, as it is now."""
     digest = hashlib.sha256(_TEMPLATES + function.__qualname__.encode())
     if is_of_library(function):
         digest.update(Path(function.__code__.co_filename).read_bytes())
@@ -73,7 +78,8 @@ def source_digest(function: FunctionType) -> str:
 
 def remember(function: FunctionType) -> None:
     """Take the digest of a function of the library while its file is as it was read."""
-    if is_of_library(getattr(function, "states", function)):
+    own = getattr(function, "own", None)
+    if is_of_library(function if own is None else own.function):
         source_digest(function)
 
 

@@ -23,8 +23,8 @@ def explained(scalar: FunctionType, error: Exception) -> Exception | None:
     `scalar` is what the kernel was made of. Numba's message tells of our templates, too; what it
     had to say of the user's function alone was put by when that was compiled.
     """
-    own = scalar.__globals__.get("own")
-    if not isinstance(own, Own):
+    own: Own | None = getattr(scalar, "own", None)
+    if own is None:
         return None
     failure = getattr(own.compiled, "failure", None)
     if failure is None or not isinstance(error, (NumbaError, type(failure[1]))):

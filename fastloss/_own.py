@@ -16,7 +16,7 @@ from numba.core.dispatcher import Dispatcher
 from numba.core.registry import cpu_target
 from numba.extending import typeof_impl
 
-from fastloss._digest import is_of_library, names_of, package_of, source_digest
+from fastloss._digest import digest_of, is_of_library, names_of, package_of
 from fastloss._functions import REPLACED
 
 Function = Callable[..., Any]
@@ -40,13 +40,23 @@ class Own:
         self._flags = flags
 
     @cached_property
+    def _made(self) -> tuple[str, Any]:
+        """The digest and the dispatcher, made at one time: globals may change later."""
+        digest = digest_of(self.function)
+        name, finish = f"{self.function.__name__}.own.{digest}", numba.njit(**self._flags)
+        if is_of_library(self.function):
+            return digest, finish(_copy(self.function, name, {}, self.function.__closure__))
+        return digest, _Replacing(finish, name).of_function(self.function)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what the function is compiled from."""
+        return self._made[0]
+
+    @property
     def compiled(self) -> Any:
         """The dispatcher. It compiles nothing before it is asked for a result."""
-        name = f"{self.function.__name__}.own.{source_digest(self.function)}"
-        finish = numba.njit(**self._flags)
-        if is_of_library(self.function):
-            return finish(_copy(self.function, name, {}, self.function.__closure__))
-        return _Replacing(finish, name).of_function(self.function)
+        return self._made[1]
 
     @cached_property
     def interpreted(self) -> Function:
@@ -63,13 +73,13 @@ def _dispatcher_of(own: Own, context: Any) -> Any:
 def stating(template: Function, own: Own, **bindings: Any) -> FunctionType:
     """Return a template that calls `own`, as the function that the kernels of a loss are made of.
 
-    Its attribute `states` is the function that was decorated.
+    Its attribute `own` is what it is bound to.
     """
     function, scope = own.function, {**template.__globals__, "own": own, **bindings}
     result = FunctionType(template.__code__, scope, function.__name__)
     for attribute in ("__module__", "__qualname__", "__doc__"):
         setattr(result, attribute, getattr(function, attribute))
-    result.__dict__["states"] = function
+    result.__dict__["own"] = own
     return result
 
 

@@ -480,7 +480,9 @@ def test_faults_of_the_signature(function, options, message):
 
 def test_two_defaults():
     with pytest.raises(TypeError, match=r"with_slope: option 'delta' has two defaults, 1.0 and 2"):
-        fl.elementwise(options={"delta": fl.Option(2.0, "a number")})(with_slope._scalar.states)
+        fl.elementwise(options={"delta": fl.Option(2.0, "a number")})(
+            with_slope._scalar.own.function
+        )
 
 
 def test_unknown_domains():
@@ -611,6 +613,16 @@ def test_functions_without_a_file():
     digests = [source_digest(loss._scalar) for loss in (one, two, three, same)]
     assert len(set(digests)) == 3
     assert digests[0] == digests[3]
+
+
+def test_globals_count_as_they_are_when_the_digest_is_taken():
+    """They are frozen then: no kernel goes under the digest of other values."""
+    namespace = {"fl": fl, "__name__": "console", "K": 13.0}
+    exec(CONSOLE, namespace)
+    digest = source_digest(namespace["loss"]._scalar)
+    namespace["K"] = 17.0
+    assert namespace["loss"]([3.0], [1.0]) == 26.0
+    assert source_digest(namespace["loss"]._scalar) == digest
 
 
 def test_what_a_function_calls_counts_in_its_digest():

@@ -412,7 +412,8 @@ def test_the_scalar_function_keeps_its_type(loss, dtype):
         {name: option.example for name, option in loss.options.items()},
     ):
         options = loss._scalar_options(values, np.dtype(dtype))
-        function = getattr(loss._scalar, "states", loss._scalar)  # what the loss's file has
+        own = getattr(loss._scalar, "own", None)
+        function = own.function if own else loss._scalar  # what the loss's file has
         compiled = numba.njit((*arrays, *map(numba.typeof, options)), **MATHEMATICS)(function)
         (signature,) = compiled.nopython_signatures
         assert set(signature.return_type) == {kind}, loss.name

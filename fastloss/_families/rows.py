@@ -99,8 +99,7 @@ class RowLoss(Loss):
 
     def _own(self, dense: bool) -> Own:
         """Return a user's own function for dense targets or for labels."""
-        own: Own = self._row_function(dense).__globals__["own"]  # type: ignore[union-attr]
-        return own
+        return self._row_function(dense).own  # type: ignore[union-attr]
 
     def dense(self, function: Any) -> Any:
         """Register the loss's function of a row with a dense target (a decorator)."""
@@ -354,13 +353,14 @@ def rowwise(
     ------
     TypeError
         The function does not take these parameters, or an option has no default. At the first use:
-        Numba cannot compile the function, or it returns no number.
+        it cannot be compiled, or returns no number.
 
     Notes
     -----
-    A function that can do without the gradient may ask ``if grad is not None``; the value alone is
-    computed faster then. What `fastloss.elementwise` notes of functions, caching and pickling holds
-    here too. A label that is outside of the row is refused before the function is called.
+    A function that can do without the gradient may ask ``if grad is not None``: the value alone is
+    faster then. A label outside of the row is refused before the function is called. For rows as
+    targets beside labels, register a function by ``@loss.dense``. What `elementwise` notes of
+    functions, caching and pickling holds here too.
 
     Examples
     --------
