@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:  # what type checkers and editors see; one line for each loss
+    from fastloss import capi as capi
     from fastloss import jit as jit
     from fastloss import nn as nn
     from fastloss._families import elementwise as elementwise
@@ -71,7 +72,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; one line for each loss
 else:  # what happens: a loss is imported when first used, and with it Numba
     from fastloss import losses
 
-    _DOORS = ("jit", "nn")  # submodules, imported when first used
+    _DOORS = ("capi", "jit", "nn")  # submodules, imported when first used
     _PLACES = {
         "Option": "_options",
         "elementwise": "_families",

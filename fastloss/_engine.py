@@ -24,7 +24,7 @@ from numba.np.ufunc import parallel as numba_pool
 from fastloss._digest import IN_MEMORY, source_digest
 from fastloss._drivers import elementwise, rows, rowwise, softmax, tiles
 from fastloss._explain import explained
-from fastloss._jit import DRIVER, INLINED, LOOPS, MATHEMATICS
+from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import flattened
 
 Function = Callable[..., Any]
@@ -32,7 +32,9 @@ Function = Callable[..., Any]
 PARALLEL_NANOSECONDS = 20_000
 """Work, in serial time, from which on opening a parallel region (about 5 µs) pays."""
 
-_compiling = threading.RLock()
+# Numba's own lock: a user's function asks for kernels while Numba compiles it, and with a second
+# lock, taken in the other order, two threads could wait for each other.
+_compiling = global_compiler_lock
 _pool = threading.Lock()
 _serial_only = False
 
@@ -173,6 +175,17 @@ def softmax_rows(scalar: FunctionType, soft: bool) -> Function:
     return _softmax_block(scalar, soft, False, name)
 
 
+def c_function(function: FunctionType, signature: Any, stored: bool) -> Any:
+    """Return a function compiled for C, with a Numba signature, cached on disk if `stored`."""
+    with _compiling:
+        clone = _clone(function, function.__qualname__, {})
+        clone.__code__ = clone.__code__.replace(co_filename=__file__)  # the cache is beside a file
+        try:
+            return numba.cfunc(signature, cache=stored, **CALLABLE)(clone)
+        except RuntimeError:  # Numba found no writable cache directory: compile in memory
+            return numba.cfunc(signature, **CALLABLE)(clone)
+
+
 @_explaining
 def elementwise_entry(
     scalar: FunctionType, options: tuple[Any, ...], limit: int, *arrays: Any
@@ -291,11 +304,9 @@ def _run(
 def _before_fork() -> None:
     """Wait for compilations to end: a child would wait for ever for a lock of a thread it lacks."""
     _compiling.acquire()
-    global_compiler_lock.acquire()
 
 
 def _after_fork() -> None:
-    global_compiler_lock.release()
     _compiling.release()
 
 

@@ -100,6 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     info = command("info", _info, "Show versions, CPU, threads and the cache directory.")
     info.add_argument("--json", action="store_true", help="print JSON")
 
+    command("header", _header, "Print the C header of fastloss.capi.")
+
     check = command("check", _check, "Compare every loss with its reference on this machine.")
     check.add_argument("--loss", metavar="NAME", help="check this loss only")
 
@@ -233,6 +235,13 @@ def _info(options: argparse.Namespace) -> int:
 
     facts = collect()
     print(json.dumps(facts, indent=2) if options.json else "\n".join(lines(facts)))
+    return 0
+
+
+def _header(options: argparse.Namespace) -> int:
+    from fastloss import capi
+
+    print(capi.header(), end="")
     return 0
 
 

@@ -3,6 +3,7 @@
 import doctest
 import subprocess
 import sys
+import threading
 import time
 
 import numba
@@ -15,6 +16,7 @@ from numba.core.runtime import _nrt_python
 from test_math import assert_vector_code
 
 import fastloss as fl
+from fastloss import _engine
 
 FUNCTIONS = [loss for loss in ALL if loss.name in dir(fl.jit)]
 SOME = [loss for i, loss in enumerate(FUNCTIONS) if i % 3 == 0 or loss is fl.huber]
@@ -516,6 +518,33 @@ def test_calls_check_labels(name):
     expected = r"labels is holding a label outside \[0, C\); expected labels in \[0, C\), or ignore"
     assert_raises(IndexError, f"{name}: {expected}", f"fl.{name}(x, y + 3)")
     assert_raises(IndexError, f"{name}: {expected}", f"fl.{name}(x, y - 1)")
+
+
+@pytest.mark.thorough
+def test_threads_that_compile_do_not_wait_for_each_other():
+    @fl.elementwise
+    def fresh(pred, target):
+        return (pred - target) ** 4
+
+    call = njit(lambda pred, target: fresh(pred, target))
+    inner, held, values = njit(lambda x: x + 1), threading.Event(), []
+
+    def from_python():  # a kernel's lock is held, and Numba's is wanted
+        with _engine._compiling:
+            held.set()
+            time.sleep(0.5)
+            values.append(inner(1.0))
+
+    def in_nopython_code():  # the other way round
+        held.wait()
+        values.append(call(np.full(2, 3.0), np.ones(2)))
+
+    threads = [threading.Thread(target=x, daemon=True) for x in (from_python, in_nopython_code)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(values) == [2.0, 16.0]
 
 
 # A user's own loss, and the documentation.

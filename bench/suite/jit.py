@@ -1,4 +1,4 @@
-"""The losses inside compiled code: point functions, row functions and calls in nopython code."""
+"""The losses in compiled code: point and row functions, calls in nopython code, C functions."""
 
 import numpy as np
 
@@ -95,3 +95,35 @@ class Calls:
 
     def time_calls(self, *_):
         self.loop(*self.arguments)
+
+
+class CFunctions:
+    """Loss and slope of 100,000 points by a C function pointer, which no loop can inline."""
+
+    params = (["huber"], DTYPES)
+    param_names = ("loss", "dtype")
+
+    def setup(self, name, dtype):
+        from numba import njit
+
+        import fastloss
+
+        if not hasattr(fastloss, "capi"):
+            raise NotImplementedError("no C functions")
+        function = getattr(getattr(fastloss.capi, name), dtype).ctypes
+
+        @njit
+        def loop(pred, target, slope, curvature):
+            total = 0.0
+            for i in range(pred.size):
+                total += function(pred[i], target[i], 1.0, slope.ctypes, curvature.ctypes)
+            return total
+
+        arrays = [array.ravel() for array in Call(name, dtype, "small").arrays]
+        self.arrays = [np.resize(array, 100_000) for array in arrays]
+        self.arrays += [np.empty(1, dtype) for _ in range(2)]
+        self.loop = loop
+        self.time_loop()
+
+    def time_loop(self, *_):
+        self.loop(*self.arrays)
