@@ -310,10 +310,9 @@ def rowwise(
     ----------
     function : function
         ``(row, label, grad, *options) -> loss``. It fills `grad`, an array like the row, with the
-        derivatives by the row's numbers. What it takes depends on the arguments below:
-        ``(*rows, target, *grads, hess, *options)`` if there is all of them. Its parameters behind
-        the arrays are the loss's options; a default that is a number, True, False or None says of
-        what kind. True and False arrive as True and None.
+        derivatives by the row's numbers. What it takes depends on the arguments below, in full
+        ``(*rows, target, *grads, hess, *options)``. The parameters behind the arrays are the loss's
+        options, numbers, flags (which arrive as True or None) or None by their defaults.
     options : dict of str to fastloss.Option, optional
         Options with a domain or other properties, by name.
     arguments : tuple of str, optional
