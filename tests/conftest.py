@@ -39,6 +39,7 @@ WIDE_EPSILON = np.finfo(np.longdouble).eps
 
 CATALOGUE = ("test_regression.py", "test_binary.py", "test_softmax_family.py", "test_margins.py")
 LOSS_BY_LOSS = (
+    "test_every_candidate_computes_the_loss",
     "test_derivatives_are_those_of_the_textbook_value",
     "test_examples_of_losses",
     "test_hessian_is_the_derivative_of_the_textbook_gradient",
@@ -46,6 +47,20 @@ LOSS_BY_LOSS = (
     "test_options_off_their_defaults",
     "test_values_and_gradients_are_those_of_the_formula",
 )
+
+THROUGH_A_DOOR = (
+    "test_criterion_of_every_loss",
+    "test_every_function_is_the_loss",
+    "test_functions_are_those_of_the_losses",
+    "test_losses_have_the_bits_of_calls_from_python",
+)
+"""Tests of a way to the kernels with every loss; of these the thorough tests take a sample, since
+they compile for a quarter of an hour."""
+
+SAMPLE = (
+    *REPRESENTATIVES, "huber", "poisson_nll", "gaussian_nll", "poly_cross_entropy", "nll",
+    "categorical_cross_entropy", "triplet_margin",
+)  # fmt: skip
 
 EXAMPLES_OF_MANY_LOSSES = tuple(
     f"fastloss.nn._{part}" for part in ("criterion", "elementwise", "rowwise", "textbook")
@@ -55,8 +70,8 @@ EXAMPLES_OF_MANY_LOSSES = tuple(
 def pytest_collection_modifyitems(items):
     """Leave to ``-m thorough`` what compiles kernels of every single loss.
 
-    The quick tests run the templates on their representatives, and of every other loss the value
-    and gradient against its textbook formula.
+    The quick tests run the templates on their representatives. ``-m exhaustive`` has what would
+    take even the thorough tests too long.
     """
     for item in items:
         parameters = getattr(item, "callspec", None)
@@ -65,6 +80,9 @@ def pytest_collection_modifyitems(items):
         alone = item.originalname in LOSS_BY_LOSS and name not in (*REPRESENTATIVES, "nll")
         if item.path.name in CATALOGUE or alone or name in EXAMPLES_OF_MANY_LOSSES:
             item.add_marker(pytest.mark.thorough)
+        if item.originalname in THROUGH_A_DOOR and name not in SAMPLE:
+            item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "thorough"]
+            item.add_marker(pytest.mark.exhaustive)
 
 
 @pytest.fixture

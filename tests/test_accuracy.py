@@ -159,7 +159,9 @@ def dtype(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=["labels", "one-hot"])
+@pytest.fixture(
+    scope="module", params=["labels", pytest.param("one-hot", marks=pytest.mark.thorough)]
+)
 def kind(request):
     return request.param
 
