@@ -144,11 +144,11 @@ def inputs(
 
     def quick(*arrays: Any) -> float | None:
         arrays = arrays[:count] if arrays[count] is None else arrays
-        for array in arrays:
-            if not array.flags.carray:
-                return None
         first = arrays[0]
-        key = first.dtype.num, len(arrays)
+        for array in arrays:
+            if not array.flags.carray or array.dtype != first.dtype:
+                return None
+        key = first.dtype, len(arrays)
         entry = entries.get(key) if first.size < small else None
         if entry is None:
             if first.ndim != 2 or not all(_is_plain(first, array) for array in arrays):
@@ -160,10 +160,9 @@ def inputs(
                 function, "none", own, count, hessians, False, small, *arrays
             )
         try:
-            value: float | None = entry(*arrays)
-        except TypeError:  # another dtype or number of dimensions
+            return entry(*arrays)
+        except TypeError:  # another number of dimensions
             return None
-        return value
 
     def run(*arrays: Array) -> float | None:
         grads = arrays[count:]
@@ -198,11 +197,14 @@ def _quick(
     def quick(pred: Array, target: Array, grad: Array | None) -> float | None:
         if not (pred.flags.carray and target.flags.carray):
             return None
-        key = pred.dtype.num, target.dtype.num, target.ndim, grad is None
+        if grad is not None and not grad.flags.carray:
+            return None
+        # The dtypes themselves, which differ where the bytes are swapped, and not their numbers.
+        key = pred.dtype, target.dtype, target.ndim, grad is None or grad.dtype
         for entry in entries.get(key, ()):
             try:
                 value: float | None = entry(pred, target, grad)
-            except TypeError:  # bytes swapped, or a gradient of another type
+            except TypeError:  # another number of dimensions
                 continue
             if value is not None:
                 return value
@@ -217,8 +219,7 @@ def _quick(
         entry = compiled(variant, small, pred, target, grad)
         entries[key] = *entries.get(key, ()), entry
         known.add((key, variant))
-        value = entry(pred, target, grad)
-        return value
+        return entry(pred, target, grad)
 
     return quick
 

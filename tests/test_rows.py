@@ -494,3 +494,44 @@ def test_a_label_outside_is_found_without_options():
     for labels in (np.array([0, 3, 1, 2]), np.array([0, -1, 1, 2])):
         with pytest.raises(IndexError, match="row 1"):
             fl.nll.value_and_grad(scores, labels)
+
+
+@pytest.mark.parametrize("loss", [fl.mse, *REPRESENTATIVES], ids=lambda loss: loss.name)
+def test_swapped_bytes_are_read_as_what_they_mean(loss):
+    arrays = loss.sample(np.random.default_rng(1), "float64", (6, 5))
+    swapped = tuple(x.astype(x.dtype.newbyteorder()) for x in arrays)
+    value, gradients = loss.value_and_grad(*arrays)  # which opens the short way for these types
+    got, swapped_gradients = loss.value_and_grad(*swapped)
+    assert value == loss(*swapped) == got
+    for gradient, expected in zip(tuple_of(swapped_gradients), tuple_of(gradients), strict=True):
+        assert gradient.dtype.isnative
+        assert_same_bits(gradient, expected, loss.name)
+
+
+@pytest.mark.parametrize("loss", [fl.mse, fl.entropy], ids=lambda loss: loss.name)
+def test_an_unaligned_buffer_opens_no_way_for_swapped_bytes(loss):
+    arrays = loss.sample(np.random.default_rng(1), "float32", (6, 5))
+    value, gradient = loss.value_and_grad(*arrays)
+    unaligned = np.zeros(121, np.uint8)[1:].view(np.float32).reshape(6, 5)
+    assert loss.value_and_grad(*arrays, grad_out=unaligned)[0] == value
+    assert_same_bits(unaligned.copy(), gradient, loss.name)
+    with pytest.raises(TypeError, match="native byte order"):
+        loss.value_and_grad(*arrays, grad_out=np.zeros((6, 5), ">f4"))
+
+
+def test_a_row_with_nan_has_nan_in_its_gradients():
+    anchor = np.array([[1.0, np.nan], [1.0, 0.0]])
+    losses, gradients = fl.triplet_margin.value_and_grad(
+        anchor, anchor + np.array([0.0, 1.0]), anchor + np.array([5.0, 0.0]), reduction="none"
+    )
+    assert np.isnan(losses[0])
+    for gradient in gradients:
+        assert np.isnan(gradient[0]).any()
+        assert np.isfinite(gradient[1]).all()
+
+
+def test_info_nce_of_no_weight_is_zero_whatever_stands_there():
+    anchors, positives = np.ones((2, 3)), np.full((2, 3), np.nan)
+    loss, gradients = fl.info_nce.value_and_grad(anchors, positives, sample_weight=np.zeros(2))
+    assert loss == 0
+    assert not np.any(gradients)

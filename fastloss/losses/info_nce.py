@@ -54,7 +54,12 @@ class PairwiseLoss(RowLoss):
         if math.isnan(divisor):
             known = np.ones(count) if weight is None else weight[np.isfinite(weight)]
             divisor = float(known.sum(dtype=np.float64))
-        share = 0.0 if divisor == 0 else work.scale * inverse / divisor
+        if divisor == 0:  # nothing counts: zeros, never NaN
+            for out in (work.grad, other.grad):
+                if out is not None and not work.accumulate:
+                    out[:] = 0
+            return 0.0, -1
+        share = work.scale * inverse / divisor
         by_anchor, by_positive = np.empty_like(anchors), np.zeros_like(positives)
         total, labels = 0.0, np.arange(count)
         step = max(1, SIMILARITIES // count)
@@ -84,7 +89,7 @@ class PairwiseLoss(RowLoss):
                 change = through_norm(by_unit, units, norms)
                 target = matrix(out)
                 target[...] = target + change if work.accumulate else change
-        return (total / divisor if divisor else 0.0), -1
+        return total / divisor, -1
 
     def _reference(
         self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]

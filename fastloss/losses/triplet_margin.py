@@ -72,7 +72,7 @@ def triplet_margin(
     if anchor_grad is not None:
         # The loss is |a - b| - |e - c|, e being a or, swapped, b: two directions, and what they
         # leave for the point that both distances share.
-        if not rest > 0.0:
+        if rest <= 0.0:
             for d in range(anchor.size):
                 anchor_grad[d] = T(0)
                 positive_grad[d] = T(0)
