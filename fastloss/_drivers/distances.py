@@ -58,19 +58,19 @@ def distance(x, y, p):
 
 
 @njit(**LOOPS)
-def write_direction(x, y, p, norm, sign, out):
-    """Write ``sign`` times the gradient of ``norm = |x - y|_p`` by x; 0 where the norm is 0."""
+def write_direction(x, y, p, norm, out):
+    """Write the gradient of ``norm = |x - y|_p`` by x; 0 where the norm is 0."""
     own_function()
     T = type(x[0])
     scale = safe_scale(norm)
-    inverse = np.float64(sign) / (norm * scale) if norm != 0.0 else 0.0
+    inverse = 1.0 / (norm * scale) if norm != 0.0 else 0.0
     if p == 2:
         for d in range(x.size):
             out[d] = T(((np.float64(x[d]) - np.float64(y[d])) * scale) * inverse)
     elif p == 1:
         for d in range(x.size):
-            out[d] = sign * T(np.sign(np.float64(x[d]) - np.float64(y[d])))
+            out[d] = T(np.sign(np.float64(x[d]) - np.float64(y[d])))
     else:
         for d in range(x.size):
             r = (np.float64(x[d]) - np.float64(y[d])) * scale
-            out[d] = sign * T(np.sign(r) * abs(r * inverse) ** (np.float64(p) - 1.0))
+            out[d] = T(np.sign(r) * abs(r * inverse) ** (np.float64(p) - 1.0))

@@ -78,13 +78,13 @@ def triplet_margin(
                 positive_grad[d] = T(0)
                 negative_grad[d] = T(0)
         elif swapped:
-            write_direction(anchor, positive, p, near, T(1), anchor_grad)
-            write_direction(negative, positive, p, across, T(-1), negative_grad)
+            write_direction(anchor, positive, p, near, anchor_grad)
+            write_direction(positive, negative, p, across, negative_grad)
             for d in range(anchor.size):
                 positive_grad[d] = -(anchor_grad[d] + negative_grad[d])
         else:
-            write_direction(positive, anchor, p, near, T(1), positive_grad)
-            write_direction(negative, anchor, p, far, T(-1), negative_grad)
+            write_direction(positive, anchor, p, near, positive_grad)
+            write_direction(anchor, negative, p, far, negative_grad)
             for d in range(anchor.size):
                 anchor_grad[d] = -(positive_grad[d] + negative_grad[d])
     return T(max(rest, 0.0))
