@@ -38,6 +38,7 @@ WIDE_EPSILON = np.finfo(np.longdouble).eps
 
 
 CATALOGUE = ("test_regression.py", "test_binary.py", "test_softmax_family.py", "test_margins.py")
+OWN_LOSSES = ("test_dual.py", "test_own_cache.py", "test_own_faults.py", "test_own_loss.py")
 LOSS_BY_LOSS = (
     "test_every_candidate_computes_the_loss",
     "test_derivatives_are_those_of_the_textbook_value",
@@ -65,7 +66,7 @@ EXAMPLES_OF_MANY_LOSSES = tuple(
 
 
 def pytest_collection_modifyitems(items):
-    """Leave to ``-m thorough`` what compiles kernels of every single loss.
+    """Leave to ``-m thorough`` what compiles kernels of every single loss, or many of its own.
 
     The quick tests run the templates on their representatives. ``-m exhaustive`` has what would
     take even the thorough tests too long.
@@ -75,7 +76,8 @@ def pytest_collection_modifyitems(items):
         loss = parameters and parameters.params.get("loss", parameters.params.get("name"))
         name = getattr(loss, "name", loss)
         alone = item.originalname in LOSS_BY_LOSS and name not in (*REPRESENTATIVES, "nll")
-        if item.path.name in CATALOGUE or alone or name in EXAMPLES_OF_MANY_LOSSES:
+        whole = item.path.name in (*CATALOGUE, *OWN_LOSSES)
+        if whole or alone or name in EXAMPLES_OF_MANY_LOSSES:
             item.add_marker(pytest.mark.thorough)
         if item.originalname in THROUGH_A_DOOR and name not in SAMPLE:
             item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "thorough"]
