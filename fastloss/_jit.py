@@ -19,6 +19,9 @@ MATHEMATICS: dict[str, Any] = {
 CALLABLE: dict[str, Any] = {**MATHEMATICS, "no_cpython_wrapper": False, "forceinline": False}
 """For a formula that plain Python calls."""
 
+POINTS: dict[str, Any] = {**MATHEMATICS, "no_cpython_wrapper": False}
+"""For a formula that becomes part of a user's loop, and that plain Python calls too."""
+
 LOOPS: dict[str, Any] = {
     **_INTERNAL,
     "fastmath": {"contract", "nsz", "arcp", "reassoc"},

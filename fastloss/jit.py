@@ -110,14 +110,11 @@ from typing import Any
 
 import numba
 
-from fastloss._jit import MATHEMATICS
+from fastloss._jit import POINTS
 from fastloss._loss import Loss
 from fastloss._nopython.building import options_of, taking, unique_name, with_parameters
 from fastloss._nopython.functions import function_of, has_function, parameters_of, require_function
 from fastloss.losses import find, names
-
-CALLABLE = {**MATHEMATICS, "no_cpython_wrapper": False}
-"""Part of the loop that calls it, and callable from Python too."""
 
 
 @cache
@@ -155,7 +152,7 @@ def of(loss: Loss) -> Any:
     body = taking(loss, function_of(loss))
     function = with_parameters(body, unique_name(loss, "jit"), parameters_of(loss), defaults)
     function.__doc__ = _documentation_of(loss)
-    return numba.njit(**CALLABLE)(function)
+    return numba.njit(**POINTS)(function)
 
 
 def _documentation_of(loss: Loss) -> str:
