@@ -30,6 +30,7 @@ _MODULES = (
     "_functions",
     "_jit",
     "_llvm",
+    "_machine_code",
     "_math",
     "_own",
 )

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, wraps
 from types import FunctionType
 from typing import Any
@@ -26,6 +27,7 @@ from fastloss._drivers import elementwise, rows, rowwise, softmax, tiles
 from fastloss._explain import explained
 from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import flattened
+from fastloss._machine_code import KernelCache
 
 Function = Callable[..., Any]
 
@@ -63,11 +65,12 @@ def _compiled_driver(
 ) -> Function:
     """Return the dispatcher of a driver, cached on disk wherever a place for it can be written."""
     clone, stored = _clone(driver, name, bindings), IN_MEMORY not in name
-    try:
-        kernel: Function = numba.njit(**DRIVER, parallel=parallel, cache=stored)(clone)
-    except RuntimeError:  # Numba found no writable cache directory: compile in memory
-        kernel = numba.njit(**DRIVER, parallel=parallel)(clone)
-    return kernel
+    kernel: Any = numba.njit(**DRIVER, parallel=parallel)(clone)
+    if stored:
+        with suppress(RuntimeError):  # Numba found no writable cache directory: compile in memory
+            kernel._cache = KernelCache(clone)
+    dispatcher: Function = kernel
+    return dispatcher
 
 
 def _explaining(call: Function) -> Function:

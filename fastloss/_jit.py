@@ -33,5 +33,5 @@ LOOPS: dict[str, Any] = {
 INLINED: dict[str, Any] = {**LOOPS, "forceinline": True}
 """For helpers of loops: always part of the loop that calls them."""
 
-DRIVER: dict[str, Any] = {**LOOPS, "no_cpython_wrapper": False}
-"""For what Python calls."""
+DRIVER: dict[str, Any] = {**LOOPS, "fastmath": False, "no_cpython_wrapper": False}
+"""For what Python calls: what little it computes is exact, the same in every driver of a block."""

@@ -9,6 +9,7 @@ from numba.extending import intrinsic, overload
 from numba.np.arrayobj import populate_array
 
 from fastloss._jit import INLINED, MATHEMATICS
+from fastloss._machine_code import Preload, preloads
 
 OVERLAP = -2
 """The status with which a driver refuses a gradient buffer that overlaps an input."""
@@ -22,9 +23,12 @@ def own_function(typing_context):
     makes their results bitwise equal. ``noalias`` on the data pointers of the array arguments:
     LLVM vectorises without testing every pair of arrays for overlap at run time (it gives up
     beyond a few pairs). The caller's duty: no array that the function writes overlaps another.
+    What calls it is stored with its machine code (`_machine_code`).
     """
 
     def generate(context, builder, signature, arguments):
+        library = context.active_code_library
+        preloads(library).add(Preload(library))
         builder.function.attributes.add("noinline")
         for argument in builder.function.args:
             # Numba flattens an array argument a into arg.a.0 (memory block) … arg.a.4 (data).

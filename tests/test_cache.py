@@ -139,3 +139,52 @@ def test_what_was_imported_before_an_edit_is_not_cached_as_the_edit(
 
     assert run("edit") == "12.0"
     assert run() == "120.0"
+
+
+BITS = textwrap.dedent(
+    """
+    import sys
+    import numpy as np
+    import fastloss as fl
+    name, dtype, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    loss, rng = getattr(fl, name), np.random.default_rng(3)
+    for shape in ((3000, 10), (200, 129)):
+        arrays = loss.sample(rng, dtype, shape)
+        weight = rng.uniform(0.5, 2, shape if loss.family == "elementwise" else shape[0])
+        keywords = {"sample_weight": weight.astype(dtype), "num_threads": threads}
+        print(loss(*arrays, num_threads=threads).hex())
+        value, grad = loss.value_and_grad(*arrays, **keywords)
+        print(value.hex(), grad.tobytes().hex())
+        loss.grad(*arrays, grad_out=grad, accumulate=True, **keywords)
+        print(grad.tobytes().hex())
+    """
+)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("exponential", "float32"),
+        ("nll", "float64"),
+        ("softmax_cross_entropy", "float32"),
+        ("softmax_kl", "float64"),
+    ],
+)
+def test_compiled_and_loaded_kernels_give_the_same_bits(name, dtype, child_environment, tmp_path):
+    """The first process compiles the serial kernels, the second the parallel ones."""
+
+    def bits(threads):
+        return subprocess.run(
+            [sys.executable, "-c", BITS, name, dtype, str(threads)],
+            env={**child_environment, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=True,
+        ).stdout
+
+    serial, parallel = bits(1), bits(2)
+    assert parallel == serial, "serial kernels in the cache, parallel ones compiled"
+    assert bits(1) == serial, "serial kernels compiled and loaded"
+    assert bits(2) == serial, "parallel kernels loaded"
