@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from conftest import (
     ALL,
+    LOSSES,
     all_pairs,
     allowed_errors,
     assert_agrees,
@@ -438,3 +439,15 @@ def test_poison_in_a_dense_target_or_weight_stays_in_its_row(rng):
     assert np.isfinite(grad[others]).all()
     clean = loss.grad(logits[others], target[others])
     np.testing.assert_array_equal(grad[others], clean)
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, fl.nll], ids=lambda loss: loss.name)
+def test_weights_too_small_to_be_inverted(loss, rng):
+    """A common factor of all weights changes nothing, even where 1 / W is not a float32."""
+    arrays = loss.sample(rng, "float32", (40, 7))
+    weight = np.full(weight_shape(loss, arrays[0]), 2.0**-140, "f4")
+    assert weight.sum() < 1 / np.finfo("f4").max
+    value, grad = loss.value_and_grad(*arrays, sample_weight=weight)
+    expected, expected_grad = loss.value_and_grad(*arrays)
+    np.testing.assert_allclose(grad, expected_grad, rtol=1e-6)
+    assert value == pytest.approx(expected, rel=0.01)  # products with such weights are subnormal

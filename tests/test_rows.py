@@ -14,7 +14,11 @@ STEP = mpf(2) ** -130
 ROWS = [loss for loss in ALL if loss.family == "rowwise" and loss.name != "info_nce"]
 LABELS = [loss for loss in ROWS if "ignore_index" in loss.family_keywords]
 SEVERAL = [loss for loss in ALL if loss._other_names]
-REPRESENTATIVES = [fl.nll, fl.entropy, fl.softmax_kl, fl.triplet_margin]
+REPRESENTATIVES = [
+    fl.nll,
+    fl.softmax_kl,
+    *(pytest.param(loss, marks=pytest.mark.thorough) for loss in (fl.entropy, fl.triplet_margin)),
+]
 """A target of each kind, and several inputs: the template is the same code in all the others."""
 
 representative = pytest.mark.parametrize("loss", REPRESENTATIVES, ids=lambda loss: loss.name)
@@ -186,6 +190,7 @@ def test_worked_numbers():
     np.testing.assert_allclose(fl.entropy(p, base=2, reduction="none"), expected, rtol=5e-7)
 
 
+@pytest.mark.thorough
 def test_identities(rng):
     p, t = (fl.jensen_shannon.sample(rng, "float64", (7, 5))[k] for k in (0, 1))
     # KL = CE - entropy, row by row

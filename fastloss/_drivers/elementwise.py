@@ -122,7 +122,8 @@ def weighted_block(
             # A weight of 0 hides whatever stands there, NaN included: a product would not.
             counts = weights[i] != T(0)
             loss = weights[i] * loss if counts else T(0)
-            factor = T(scale) * (weights[i] * factors[i])
+            # In float64: 1 / W may be too large for the type, where all the weights are tiny.
+            factor = T(scale * np.float64(weights[i]) * np.float64(factors[i]))
             total += np.float64(loss)
             if losses is not None:
                 single[i] = loss
