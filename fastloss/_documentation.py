@@ -105,6 +105,12 @@ little. Takes the options of `fastloss.{name}`,
 `sample_weight`, `reduction` and `normalizer`."""
 
 
+_NO_HESSIAN = (
+    "Raise NotImplementedError: this loss has no diagonal Hessian.",
+    "Nothing. The method is here so that code for any loss can ask for a Hessian and be told.",
+)
+
+
 def _filled(template: str, **names: str) -> str:
     """Return a template with the names put in, its paragraphs broken into lines anew."""
 
@@ -191,7 +197,9 @@ def of_loss(loss: "Loss", own: str) -> str:
 def of_method(loss: "Loss", method: str) -> str:
     """Return the docstring of one of a loss's methods."""
     summary, returned = _METHODS[method]
-    if loss._other_names:
+    if method == "value_grad_hess" and not loss._properties.get("hessian", True):
+        summary, returned = _NO_HESSIAN
+    elif loss._other_names:
         *first, last = (f"`{name}`" for name in (loss._pred_name, *loss._other_names))
         returned = f"{returned.removesuffix('.')}:\na tuple, by {', '.join(first)} and {last}."
     names = {"pred": loss._pred_name, "name": loss.name}

@@ -10,6 +10,8 @@ import numba
 import numpy as np
 from llvmlite import binding as llvm
 
+from fastloss._drivers.elementwise import elementwise_driver
+
 # The module behind each of Numba's threading layers; it imports only where the layer can be used.
 LAYER_MODULES = {"tbb": "tbbpool", "omp": "omppool", "workqueue": "workqueue"}
 
@@ -50,7 +52,7 @@ def collect() -> dict[str, Any]:
         "threading_layer_priority": list(numba.config.THREADING_LAYER_PRIORITY),
         "threading_layers_available": [name for name in LAYER_MODULES if _loads(name)],
         "threads": threads,
-        "cache_directory": _cache_directory(),
+        "cache_directory": cache_directory(),
     }
 
 
@@ -94,14 +96,10 @@ def _loads(layer: str) -> bool:
     return True
 
 
-def _cache_directory() -> str | None:
+def cache_directory() -> str | None:
     """Return where Numba keeps the kernels of this package, or None if it can write nowhere."""
     try:
         # Numba looks for a writable place, file by file, when it decorates; nothing is compiled.
-        return str(numba.njit(cache=True)(_probe).stats.cache_path)
+        return str(numba.njit(cache=True)(elementwise_driver).stats.cache_path)
     except RuntimeError:
         return None
-
-
-def _probe() -> None:
-    """Give Numba a function of this package to place in its cache."""

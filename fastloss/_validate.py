@@ -142,7 +142,8 @@ def class_axis(axis: Any, loss: str, argument: str, pred: Array) -> int:
             f"{argument} has shape {pred.shape}"
         )
     index = int(axis) % pred.ndim
-    if pred.shape[index] == 0:
+    rows = pred.shape[:index] + pred.shape[index + 1 :]
+    if pred.shape[index] == 0 and 0 not in rows:
         fail(ValueError, loss, argument, describe(pred), f"at least one class along axis {axis}")
     return index
 

@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastloss import __version__
 from fastloss._demo import Comparison, Settings, draw
+
+if TYPE_CHECKING:
+    from fastloss._loss import Loss
 
 CURVE_TOLERANCE = 500
 """How far the two loss curves of the demo may differ, in machine epsilons, relative.
@@ -29,6 +32,8 @@ part in 10,000 moves them by 1200.
 
 REQUIRED_ACCURACY = 0.96
 """What the demo must reach at its default settings; over 30 seeds the lowest was 97.4 %."""
+
+DTYPES = ("float32", "float64")
 
 PLOT_SUFFIXES = (".pdf", ".png", ".svg")
 
@@ -92,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--seed", type=_seed, default=default.seed, help="of the weights and the batches"
     )
-    demo.add_argument("--dtype", choices=("float32", "float64"), default=default.dtype, help="type")
+    demo.add_argument("--dtype", choices=DTYPES, default=default.dtype, help="type")
     demo.add_argument(
         "--plot", type=_plot_path, metavar="FILE", help="draw the curves (.png, .svg or .pdf)"
     )
@@ -101,6 +106,17 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="print JSON")
 
     command("header", _header, "Print the C header of fastloss.capi.")
+
+    warmup = command(
+        "warmup",
+        _warmup,
+        "Compile the common kernels of losses into the disk cache, for the processes to come.",
+    )
+    warmup.add_argument(
+        "--loss", metavar="NAME", nargs="+", action="extend", help="these losses; else all, which "
+        "takes some minutes", default=argparse.SUPPRESS,
+    )  # fmt: skip
+    warmup.add_argument("--dtype", choices=(*DTYPES, "both"), default="both", help="type")
 
     check = command("check", _check, "Compare every loss with its reference on this machine.")
     check.add_argument("--loss", metavar="NAME", help="check this loss only")
@@ -121,9 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "--shapes", type=_shapes, metavar="32x10,1000", help="shapes of the arrays, classes last; "
         "else from tiny to larger than the caches", **optional,
     )  # fmt: skip
-    bench.add_argument(
-        "--dtype", choices=("float32", "float64", "both"), default="both", help="type"
-    )
+    bench.add_argument("--dtype", choices=(*DTYPES, "both"), default="both", help="type")
     bench.add_argument(
         "--threads", type=_count, help="on every side; else what Numba is set to", **optional
     )
@@ -245,16 +259,36 @@ def _header(options: argparse.Namespace) -> int:
     return 0
 
 
+def _warmup(options: argparse.Namespace) -> int:
+    _need(options, "rich")
+    chosen = _chosen(options, vars(options).get("loss", ()))
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from fastloss._info import cache_directory
+    from fastloss._warmup import calls
+
+    place = cache_directory()
+    if place is None:
+        options.error("Numba has no directory to cache in; set NUMBA_CACHE_DIR to a writable one")
+    dtypes = DTYPES if options.dtype == "both" else (options.dtype,)
+    console = Console(highlight=False)
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(chosen) * len(dtypes))
+        for loss in chosen:
+            for dtype in dtypes:
+                progress.update(bar, description=f"{loss.name} {dtype}")
+                for call in calls(loss, dtype):
+                    call()
+                progress.advance(bar)
+    names = ", ".join(loss.name for loss in chosen)
+    console.print(f"In the cache: {names} ({' and '.join(dtypes)})\n{place}", soft_wrap=True)
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     _need(options, "rich")
-    import fastloss as fl
-
-    losses = fl.losses()
-    if options.loss is not None and options.loss not in losses:
-        options.error(
-            f"argument --loss: there is no loss {options.loss!r}; there are {', '.join(losses)}"
-        )
-    chosen = [options.loss] if options.loss is not None else list(losses)
+    chosen = _chosen(options, () if options.loss is None else (options.loss,))
 
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -276,12 +310,12 @@ def _check(options: argparse.Namespace) -> int:
         table.add_column(heading, justify="right", no_wrap=True)
     passed = True
     with console.status("Checking") as status:
-        for name in chosen:
-            status.update(f"Checking {name}")
-            for result in check(losses[name]):
+        for loss in chosen:
+            status.update(f"Checking {loss.name}")
+            for result in check(loss):
                 passed &= result.passed
                 table.add_row(
-                    name,
+                    loss.name,
                     result.dtype,
                     result.options,
                     f"{result.loss_error:.2f}",
@@ -299,6 +333,19 @@ def _bench(options: argparse.Namespace) -> int:
     from fastloss._bench_command import bench
 
     return bench(options)
+
+
+def _chosen(options: argparse.Namespace, names: Sequence[str]) -> "list[Loss]":
+    """Return the losses of these names, or all; stop with one line if there is no such loss."""
+    import fastloss as fl
+
+    losses = fl.losses()
+    for name in names:
+        if name not in losses:
+            options.error(
+                f"argument --loss: there is no loss {name!r}; there are {', '.join(losses)}"
+            )
+    return [losses[name] for name in dict.fromkeys(names)] or list(losses.values())
 
 
 def _need(options: argparse.Namespace, *packages: str) -> None:

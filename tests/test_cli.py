@@ -188,9 +188,43 @@ def test_check_of_one_loss(capsys):
     assert not any(other in output for other in others)
 
 
-def test_check_refuses_an_unknown_loss(capsys):
+WARM = """
+import sys
+import numpy as np
+import fastloss as fl
+from fastloss import _engine
+from fastloss.cli import main
+if sys.argv[1:]:
+    sys.exit(main(sys.argv[1:]))
+pred = np.ones(300_000, "f4")
+for few in (pred[:3], pred):
+    fl.mse(few, few)
+    fl.mse.value_and_grad(few, few)
+kernels = [_engine.elementwise_kernel(fl.mse._scalar, True, parallel) for parallel in (False, True)]
+print([(sum(k.stats.cache_hits.values()), sum(k.stats.cache_misses.values())) for k in kernels])
+"""
+
+
+def test_warmup_leaves_nothing_to_compile(tmp_path, child_environment):
+    def run(*words):
+        environment = {**child_environment, "NUMBA_CACHE_DIR": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, "-c", WARM, *words],
+            env=environment, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    output = run("warmup", "--loss", "mse", "--dtype", "float32")
+    assert "mse (float32)" in output
+    assert str(tmp_path) in output
+    hits, misses = zip(*json.loads(run().replace("(", "[").replace(")", "]")), strict=True)
+    assert misses == (0, 0)
+    assert min(hits) > 0
+
+
+@pytest.mark.parametrize("command", ["check", "warmup"])
+def test_an_unknown_loss_is_refused(command, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(["check", "--loss", "no_such_loss"])
+        main([command, "--loss", "no_such_loss"])
     assert exit_.value.code == 2
     assert "no_such_loss" in capsys.readouterr().err
 

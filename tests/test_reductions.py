@@ -292,11 +292,14 @@ def test_nothing_that_counts_gives_zero(loss, rng):
 @every_loss
 @every_dtype
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_empty_batch(loss, dtype, reduction, rng):
+@pytest.mark.parametrize("width", [10, 0])
+def test_empty_batch(loss, dtype, width, reduction, rng):
     pred, target = loss.sample(rng, dtype, (0, 10))
+    pred = pred[:, :width]
+    target = target[:, :width] if target.ndim == 2 else target
     value, gradient, hessian = loss.value_grad_hess(pred, target, reduction=reduction)
     for array in (gradient, hessian):
-        assert (array.shape, array.dtype) == ((0, 10), pred.dtype)
+        assert (array.shape, array.dtype) == ((0, width), pred.dtype)
     if reduction == "none":
         assert (value.shape, value.dtype) == (weight_shape(loss, pred), pred.dtype)
     else:

@@ -340,6 +340,9 @@ def test_losses_without_a_hessian_say_so(rng):
     arrays = fl.triplet_margin.sample(rng, "float32", (3, 2))
     with pytest.raises(NotImplementedError, match="triplet_margin: it has no diagonal Hessian"):
         fl.triplet_margin.value_grad_hess(*arrays)
+    for loss in ALL:
+        said = "has no diagonal Hessian" in loss.value_grad_hess.__doc__
+        assert said is not loss._properties.get("hessian", True), loss.name
 
 
 # Several inputs that get a gradient.
