@@ -42,8 +42,8 @@ asked for by name, one case tells enough."""
 BRIEF = {"softmax": (1024, 100), "elementwise": (1_000_000,), "rowwise": (1024, 100)}
 
 MINIMUM_ROUNDS = 5
-TURN_SECONDS = 1e-3
-"""A turn repeats a short call for so long that the clock's resolution does not matter."""
+TURN_SECONDS = 1e-2
+"""A turn repeats a short call for so long: a warm machine, where the clock does not matter."""
 
 SETTLE_SECONDS = 5e-3
 """The pause before a turn, in which the idle threads of the candidate before stop spinning."""

@@ -283,7 +283,7 @@ def _run(
     if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
         return kernel_of(*variant, False)(*arguments)
     try:
-        before = numba.get_num_threads()
+        before = _current_threads()
     except ValueError:  # Numba can load no threading layer here
         return kernel_of(*variant, False)(*arguments)
     threads = before if num_threads is None else min(num_threads, before)
@@ -302,6 +302,12 @@ def _run(
             numba.set_num_threads(before)
     finally:
         _pool.release()
+
+
+def _current_threads() -> int:
+    """Return `numba.get_num_threads()`, without the lock that it takes each time, 1 to 3 µs."""
+    threads = int(numba_pool._get_num_threads()) if numba_pool._is_initialized else 0
+    return threads if threads > 0 else int(numba.get_num_threads())
 
 
 def _before_fork() -> None:

@@ -375,6 +375,15 @@ def test_smooth_l1_is_huber_divided_by_beta(dtype):
 
 
 @every_dtype
+def test_smooth_l1_of_a_beta_without_an_inverse(dtype):
+    tiny = np.finfo(dtype).smallest_subnormal
+    pred = np.array([0, 3, -5, 8, 1e300 if dtype == "float64" else 1e30], dtype)
+    pred[:4] *= tiny
+    slope = singles("smooth_l1", pred, np.zeros_like(pred), beta=float(8 * tiny))[1]
+    np.testing.assert_array_equal(slope, np.array([0, 3 / 8, -5 / 8, 1, 1], dtype))
+
+
+@every_dtype
 def test_tweedie_of_power_0_is_the_squared_error_of_the_exponential(dtype):
     pred, target = sample("tweedie", dtype)
     losses, gradient, _ = singles("tweedie", pred, target, power=0)
