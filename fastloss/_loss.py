@@ -270,11 +270,14 @@ class Loss(ABC):
         """Return the options as the kernel takes them: numbers of its type, None for neutral ones.
 
         Neutral options are all None or none of them is (but for those that shape the formula):
-        two kernels to compile instead of one for each combination. Arrays travel separately.
+        two kernels to compile instead of one for each combination.
         """
 
+        def is_number(value: Any) -> bool:  # an array travels separately
+            return not isinstance(value, np.ndarray)
+
         def is_default(name: str) -> bool:
-            return np.ndim(values[name]) == 0 and values[name] == self.options[name].default
+            return is_number(values[name]) and values[name] == self.options[name].default
 
         weighing = [k for k, x in self.options.items() if x.neutral and not x.shapes_formula]
         plain = all(is_default(name) for name in weighing)
@@ -282,7 +285,7 @@ class Loss(ABC):
             None if option.neutral and (is_default(name) if option.shapes_formula else plain)
             else option.for_kernel(values[name], dtype)
             for name, option in self.options.items()
-            if name not in self.handled_options and np.ndim(values[name]) == 0
+            if name not in self.handled_options and is_number(values[name])
         )  # fmt: skip
 
     def _default_options(self) -> dict[np.dtype[Any], tuple[Any, ...]]:
@@ -311,7 +314,7 @@ class Loss(ABC):
             came = "1 array was" if len(arrays) == 1 else f"{len(arrays)} arrays were"
             expected = ", ".join(self._arguments)
             raise TypeError(f"{name}: {came} given; expected {expected}")
-        check.keywords(name, given, self.options | self.family_keywords | common)
+        check.keywords(name, given, self.options, self.family_keywords, common)
         batch = self._batch(arrays, given)
         pred, dtype = batch.pred, batch.pred.dtype
         reduction = check.reduction(given.get("reduction", "mean"), name)
@@ -397,15 +400,18 @@ class Loss(ABC):
 
         With several differentiable inputs, gradient and Hessian are tuples, one array for each.
         """
-        derivatives: list[Any] = []
-        for name, arrays in (("grad_out", grads), ("hess_out", hesses)):
-            own = self._outs(given, name)
-            chosen = tuple(x if y is None else y for x, y in zip(arrays, own, strict=True))
-            derivatives.append(chosen if self._other_names else chosen[0])
-        loss = value if losses is None else losses
-        if given.get("loss_out") is not None:
-            loss = given["loss_out"]
-        return loss, *derivatives
+        loss = given.get("loss_out")
+        if loss is None:
+            loss = value if losses is None else losses
+        return loss, self._chosen(given, "grad_out", grads), self._chosen(given, "hess_out", hesses)
+
+    def _chosen(
+        self, given: dict[str, Any], argument: str, arrays: tuple[Array | None, ...]
+    ) -> Any:
+        own = self._outs(given, argument)
+        if not self._other_names:
+            return arrays[0] if own[0] is None else own[0]
+        return tuple(x if y is None else y for x, y in zip(arrays, own, strict=True))
 
     def _outs(self, given: dict[str, Any], argument: str) -> tuple[Any, ...]:
         """Return the caller's buffers, or None, for each input that gets a gradient."""
@@ -439,7 +445,7 @@ class Loss(ABC):
         self, arrays: tuple[Array, ...], keywords: dict[str, Any]
     ) -> tuple[Any, Any]:
         """Return loss and gradient by the textbook formula, in plain NumPy and pred's own type."""
-        check.keywords(self.name, keywords, self.options | self.family_keywords | REFERENCE)
+        check.keywords(self.name, keywords, self.options, self.family_keywords, REFERENCE)
         options = {name: option.default for name, option in self.options.items()}
         options |= {k: v for k, v in keywords.items() if k not in REFERENCE}
         value, gradient, weight, mass = self._reference(arrays, options, keywords)
