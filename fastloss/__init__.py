@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; one line for each loss
     from fastloss import nn as nn
     from fastloss._families import elementwise as elementwise
     from fastloss._families import rowwise as rowwise
-    from fastloss._loss import Loss
+    from fastloss._loss import Loss as Loss
     from fastloss._options import Option as Option
     from fastloss._penalty import l2_penalty as l2_penalty
     from fastloss.losses.arcface import arcface as arcface
@@ -74,6 +74,7 @@ else:  # what happens: a loss is imported when first used, and with it Numba
 
     _DOORS = ("capi", "jit", "nn")  # submodules, imported when first used
     _PLACES = {
+        "Loss": "_loss",
         "Option": "_options",
         "elementwise": "_families",
         "l2_penalty": "_penalty",

@@ -25,12 +25,6 @@ def bench(options: argparse.Namespace) -> int:
         The exit code.
     """
     given = vars(options)
-    losses = fl.losses()
-    for name in given.get("loss", ()):
-        if name not in losses:
-            options.error(
-                f"argument --loss: there is no loss {name!r}; there are {', '.join(losses)}"
-            )
     available = available_threads()
     if given.get("threads", 1) > available:
         options.error(f"argument --threads: Numba has {available}, got {options.threads}")
@@ -42,7 +36,7 @@ def bench(options: argparse.Namespace) -> int:
         options.seconds,
         options.mode,
     )
-    unmeasured = set(settings.losses or losses) - {case.loss for case in settings.cases()}
+    unmeasured = set(settings.losses or fl.losses()) - {case.loss for case in settings.cases()}
     if unmeasured:
         options.error(f"argument --shapes: {', '.join(sorted(unmeasured))} needs shapes like 32x10")
 

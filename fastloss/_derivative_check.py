@@ -154,7 +154,7 @@ def _example(option: Option) -> Any:
     """Return a value of an option's domain that is not its default."""
     if option.example is not None or not isinstance(option.default, (int, float)):
         return option.example
-    tried = (option.default * factor for factor in (0.5, 2.0, 0.9, 1.1))
+    tried = (option.default * factor + (not option.default) for factor in (0.5, 2.0, 0.9, 1.1))
     return next((x for x in tried if x != option.default and option.holds(x)), None)
 
 

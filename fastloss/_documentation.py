@@ -83,11 +83,12 @@ class_weight : array_like, shape (C,), optional
 _METHODS = {
     "value_and_grad": (
         "Return the loss and its gradient, computed in one pass.",
-        "The reduced loss (or the single losses), and the gradient of the reduced value.",
+        "The reduced loss, and its gradient; or the single losses, and the gradient of their sum.",
     ),
     "grad": (
         "Return the gradient of the loss.",
-        "The gradient of the reduced value, of the shape and dtype of `{pred}`.",
+        'The gradient of the reduced value (with "none", of the sum), of the shape and dtype of '
+        "`{pred}`.",
     ),
     "value_grad_hess": (
         "Return the loss, its gradient and the diagonal of its Hessian, computed in one pass.",

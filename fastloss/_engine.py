@@ -42,7 +42,12 @@ _serial_only = False
 
 
 def _clone(template: Function, name: str, bindings: dict[str, Any]) -> FunctionType:
-    """Return the template with other globals and another name."""
+    """Return the template with other globals and another name, to be compiled."""
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError(
+            "fastloss: NUMBA_DISABLE_JIT is set; expected it unset, as kernels have to be compiled "
+            "(the `reference` of a loss does not)"
+        )
     assert isinstance(template, FunctionType)
     code = template.__code__.replace(co_name=name.rpartition(".")[2], co_qualname=name)
     return FunctionType(code, {**template.__globals__, **bindings}, code.co_name)
@@ -182,7 +187,8 @@ def c_function(function: FunctionType, signature: Any, stored: bool) -> Any:
     """Return a function compiled for C, with a Numba signature, cached on disk if `stored`."""
     with _compiling:
         clone = _clone(function, function.__qualname__, {})
-        clone.__code__ = clone.__code__.replace(co_filename=__file__)  # the cache is beside a file
+        # Numba stores it beside a file: where the other kernels are.
+        clone.__code__ = clone.__code__.replace(co_filename=elementwise.__file__)
         try:
             return numba.cfunc(signature, cache=stored, **CALLABLE)(clone)
         except RuntimeError:  # Numba found no writable cache directory: compile in memory

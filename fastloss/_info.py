@@ -52,6 +52,7 @@ def collect() -> dict[str, Any]:
         "threading_layer_priority": list(numba.config.THREADING_LAYER_PRIORITY),
         "threading_layers_available": [name for name in LAYER_MODULES if _loads(name)],
         "threads": threads,
+        "compiler": not numba.config.DISABLE_JIT,
         "cache_directory": cache_directory(),
     }
 
@@ -61,6 +62,12 @@ def lines(facts: dict[str, Any]) -> list[str]:
     priority = " > ".join(facts["threading_layer_priority"])
     available = ", ".join(facts["threading_layers_available"]) or "none"
     width = f"{facts['vector_bits']} bits" if facts["vector_bits"] else "unknown"
+    no_cache = (
+        "no writable directory: kernels are compiled anew in every process "
+        "(set NUMBA_CACHE_DIR to one)"
+    )
+    if not facts["compiler"]:
+        no_cache = "none, and no kernels: NUMBA_DISABLE_JIT is set"
     rows = {
         **{name: facts[name] for name in ("fastloss", "python", "numpy", "numba", "llvmlite")},
         "platform": facts["platform"],
@@ -70,9 +77,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         "threading layer": f"{facts['threading_layer'] or 'none can be loaded'} "
         f"(setting {facts['threading_layer_setting']}, priority {priority}, loadable: {available})",
         "threads": facts["threads"] or "1 (serial only)",
-        "kernel cache": facts["cache_directory"]
-        or "no writable directory: kernels are compiled anew in every process "
-        "(set NUMBA_CACHE_DIR to one)",
+        "kernel cache": facts["cache_directory"] or no_cache,
     }
     margin = max(map(len, rows))
     return [f"{name:<{margin}}  {value}" for name, value in rows.items()]
@@ -98,6 +103,8 @@ def _loads(layer: str) -> bool:
 
 def cache_directory() -> str | None:
     """Return where Numba keeps the kernels of this package, or None if it can write nowhere."""
+    if numba.config.DISABLE_JIT:
+        return None
     try:
         # Numba looks for a writable place, file by file, when it decorates; nothing is compiled.
         return str(numba.njit(cache=True)(elementwise_driver).stats.cache_path)

@@ -116,10 +116,9 @@ class Loss(ABC):
         """Give the instance its derivative calls, each with its real signature."""
         ndarray = np.ndarray
 
-        def value_and_grad(
-            pred: Any, target: Any, /, *, grad_out: Any = None, **keywords: Any
-        ) -> tuple[Any, ...]:
-            if not keywords and type(pred) is type(target) is ndarray:
+        def value_and_grad(*arrays: Any, grad_out: Any = None, **keywords: Any) -> tuple[Any, ...]:
+            if not keywords and len(arrays) == 2 and type(arrays[0]) is type(arrays[1]) is ndarray:
+                pred, target = arrays
                 out = np.empty_like(pred) if grad_out is None else grad_out
                 if type(out) is ndarray:
                     value = self._quick(pred, target, out)
@@ -127,7 +126,7 @@ class Loss(ABC):
                         return value, out
             if grad_out is not None:
                 keywords["grad_out"] = grad_out
-            loss, derivative, _, *more = self._evaluate((pred, target), keywords, GRADIENT)
+            loss, derivative, _, *more = self._evaluate(arrays, keywords, GRADIENT)
             return loss, derivative, *more
 
         def value_and_grad_of_several(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
@@ -311,9 +310,7 @@ class Loss(ABC):
         """
         name = self.name
         if len(arrays) != len(self._arguments):
-            came = "1 array was" if len(arrays) == 1 else f"{len(arrays)} arrays were"
-            expected = ", ".join(self._arguments)
-            raise TypeError(f"{name}: {came} given; expected {expected}")
+            raise TypeError(check.wrong_number(name, len(arrays), self._arguments))
         check.keywords(name, given, self.options, self.family_keywords, common)
         batch = self._batch(arrays, given)
         pred, dtype = batch.pred, batch.pred.dtype
@@ -431,13 +428,12 @@ class Loss(ABC):
         read: dict[str, Array | None],
     ) -> tuple[Array, ...]:  # fmt: skip
         """Return the buffers of the inputs' derivatives, apart from each other and from `read`."""
-        buffers: list[Array] = []
-        for out in outs:
-            others = read | {f"another {argument}": buffer for buffer in buffers}
-            buffers.append(
-                buffer_for(self.name, out, argument, pred.shape, pred.dtype, order, others)
+        buffers: dict[str, Array] = {}
+        for place, out in enumerate(outs):
+            buffers[f"{argument}[{place}]"] = buffer_for(
+                self.name, out, argument, pred.shape, pred.dtype, order, {**read, **buffers}
             )
-        return tuple(buffers)
+        return tuple(buffers.values())
 
     # The textbook.
 

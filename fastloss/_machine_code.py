@@ -55,8 +55,11 @@ class Stored:
 
 
 def preloads(library: Any) -> set[Any]:
-    """Return the set in which Numba keeps what to call before a library is loaded."""
-    calls: set[Any] = library._reload_init
+    """Return the set in which Numba keeps what to call before a library is loaded.
+
+    Before its version 0.63 there is none, and kernels are stored alone.
+    """
+    calls: set[Any] = getattr(library, "_reload_init", set())
     return calls
 
 

@@ -43,7 +43,7 @@ class Option:
     """
 
     default: Any
-    domain: str = ""
+    domain: str = "a finite number"
     holds: Callable[[Any], bool] = math.isfinite
     example: Any = None
     neutral: bool = False
@@ -51,6 +51,13 @@ class Option:
     per_class: bool = False
     shares_target: bool = False
     bounds_loss_only: bool = False
+
+    def __post_init__(self) -> None:
+        """Hold the default and the example to the domain."""
+        for name in ("default", "example"):
+            value = getattr(self, name)
+            if value is not None:
+                self.checked(value, type(self).__name__, name)
 
     def checked(self, value: Any, loss: str, name: str) -> Any:
         """Return the value as a plain Python object, or raise the error that it deserves."""

@@ -10,6 +10,7 @@ for.
 """
 
 import math
+import threading
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
@@ -193,6 +194,7 @@ def _quick(
     small = math.ceil(_engine.PARALLEL_NANOSECONDS / nanoseconds)
     entries: dict[Any, tuple[Any, ...]] = {}
     known: set[Any] = set()
+    adding = threading.Lock()
 
     def quick(pred: Array, target: Array, grad: Array | None) -> float | None:
         if not (pred.flags.carray and target.flags.carray):
@@ -217,8 +219,9 @@ def _quick(
         if (key, variant) in known:  # it has refused
             return None
         entry = compiled(variant, small, pred, target, grad)
-        entries[key] = *entries.get(key, ()), entry
-        known.add((key, variant))
+        with adding:
+            entries[key] = *entries.get(key, ()), entry
+            known.add((key, variant))
         return entry(pred, target, grad)
 
     return quick

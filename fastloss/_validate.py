@@ -40,6 +40,12 @@ def keywords(loss: str, given: Iterable[str], *known: Collection[str]) -> None:
             raise TypeError(f"{loss}: unknown keyword argument {name!r}; expected one of {words}")
 
 
+def wrong_number(loss: str, came: int, arrays: Iterable[str]) -> str:
+    """Return the message for too few or too many arrays."""
+    number = "1 array was" if came == 1 else f"{came} arrays were"
+    return f"{loss}: {number} given by position; expected {', '.join(arrays)}, and options by name"
+
+
 def _plain(value: Any, loss: str, argument: str) -> Array:
     """Return an aligned ndarray in native byte order, without a copy where that is possible."""
     if isinstance(value, np.ma.MaskedArray):
@@ -70,12 +76,23 @@ def prediction(value: Any, loss: str, argument: str) -> Array:
 
 def dense_target(value: Any, loss: str, argument: str, pred: Array, pred_name: str) -> Array:
     """Return a target of pred's shape: its dtype, or bool or integer. Lists take pred's dtype."""
+    return _like(value, loss, argument, pred, pred_name, "biu", ", or bool or integer")
+
+
+def further_input(value: Any, loss: str, argument: str, pred: Array, pred_name: str) -> Array:
+    """Return an input of pred's shape and dtype. Lists take pred's dtype."""
+    return _like(value, loss, argument, pred, pred_name, "", "")
+
+
+def _like(
+    value: Any, loss: str, argument: str, pred: Array, pred_name: str, kinds: str, or_kinds: str
+) -> Array:
+    """Return an array of pred's shape, of its dtype or one of these kinds."""
     if isinstance(value, (list, tuple, float)) and not isinstance(value, np.generic):
         value = _weak(value, pred.dtype)
     array = _plain(value, loss, argument)
-    if array.dtype != pred.dtype and array.dtype.kind not in "biu":
-        expected = f"{pred.dtype} like {pred_name}, or bool or integer"
-        fail(TypeError, loss, argument, describe(array), expected)
+    if array.dtype != pred.dtype and array.dtype.kind not in kinds:
+        fail(TypeError, loss, argument, describe(array), f"{pred.dtype} like {pred_name}{or_kinds}")
     if array.shape != pred.shape:
         expected = f"shape {pred.shape} like {pred_name} (nothing broadcasts)"
         fail(ValueError, loss, argument, describe(array), expected)
@@ -92,21 +109,18 @@ def _weak(value: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def integer_labels(
-    value: Any, loss: str, argument: str, rows: tuple[int, ...], pred: Array, axis: int
+    value: Any, loss: str, argument: str, rows: tuple[int, ...], or_dense: tuple[int, ...] | None
 ) -> Array:
-    """Return integer labels of pred's shape without the class axis."""
+    """Return integer labels of the rows' shape; `or_dense` is what a dense target could have."""
     array = _plain(value, loss, argument)
-    if array.dtype.kind not in "iu":
-        if array.size or array.dtype.kind != "f":  # np.asarray([]) is float64
-            expected = f"integer labels of shape {rows}, or a dense target of shape {pred.shape}"
-            fail(TypeError, loss, argument, describe(array), expected)
-        array = array.astype(np.int64)
-    if array.shape != rows:
-        expected = (
-            f"integer labels of shape {rows} (pred without axis {axis}), "
-            f"or a dense target of shape {pred.shape}"
-        )
-        fail(ValueError, loss, argument, describe(array), expected)
+    fits = array.dtype.kind in "iu"
+    if not array.size and array.dtype.kind == "f":  # np.asarray([]) is float64
+        array, fits = array.astype(np.int64), True
+    if not fits or array.shape != rows:
+        expected = f"integer labels of shape {rows}"
+        if or_dense is not None:
+            expected += f", or a dense target of shape {or_dense}"
+        fail(ValueError if fits else TypeError, loss, argument, describe(array), expected)
     return array
 
 

@@ -41,7 +41,8 @@ and in Python, if that was compiled as a shared library::
 
     library = ctypes.CDLL("./libtraining.so")
     library.step.restype = ctypes.c_double
-    library.step(ctypes.c_void_p(fl.capi.table("huber")), ...)
+    library.step.argtypes = [ctypes.c_void_p] + 3 * [ctypes.c_double]
+    library.step(fl.capi.table("huber"), weight, x, target)
 
 SciPy takes point functions as they are, `fl.capi.huber.scipy` for instance: it integrates over the
 prediction, and the further arguments are the target and the options::
@@ -233,6 +234,7 @@ _HEADER = """\
 #ifndef FASTLOSS_H
 #define FASTLOSS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus

@@ -75,6 +75,15 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function, error=added.error)
         return added
 
+    # argparse would show defaults of None; the help texts say what None means.
+    optional: dict[str, Any] = {"default": argparse.SUPPRESS}
+
+    def some_losses(command: argparse.ArgumentParser, cost: str = "") -> None:
+        command.add_argument(
+            "--loss", metavar="NAME", nargs="+", action="extend",
+            help=f"these losses; else all{cost}", **optional,
+        )  # fmt: skip
+
     default = Settings()
     demo = command(
         "demo",
@@ -99,8 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--dtype", choices=DTYPES, default=default.dtype, help="type")
     demo.add_argument(
-        "--plot", type=_plot_path, metavar="FILE", help="draw the curves (.png, .svg or .pdf)"
-    )
+        "--plot", type=_plot_path, metavar="FILE", help="draw the curves (.png, .svg or .pdf)",
+        **optional,
+    )  # fmt: skip
 
     info = command("info", _info, "Show versions, CPU, threads and the cache directory.")
     info.add_argument("--json", action="store_true", help="print JSON")
@@ -112,14 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         _warmup,
         "Compile the common kernels of losses into the disk cache, for the processes to come.",
     )
-    warmup.add_argument(
-        "--loss", metavar="NAME", nargs="+", action="extend", help="these losses; else all, which "
-        "takes some minutes", default=argparse.SUPPRESS,
-    )  # fmt: skip
+    some_losses(warmup, ", which takes some minutes")
     warmup.add_argument("--dtype", choices=(*DTYPES, "both"), default="both", help="type")
 
     check = command("check", _check, "Compare every loss with its reference on this machine.")
-    check.add_argument("--loss", metavar="NAME", help="check this loss only")
+    some_losses(check, ", which takes some minutes")
 
     bench = command(
         "bench",
@@ -127,12 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         "Time every loss against NumPy, PyTorch, torch.compile, JAX and scikit-learn, whichever "
         "are installed, taking turns on the same arrays.",
     )
-    # argparse would show defaults of None; the help texts say what None means.
-    optional: dict[str, Any] = {"default": argparse.SUPPRESS}
-    bench.add_argument(
-        "--loss", metavar="NAME", nargs="+", action="extend", help="these losses; else all",
-        **optional,
-    )  # fmt: skip
+    some_losses(bench)
     bench.add_argument(
         "--shapes", type=_shapes, metavar="32x10,1000", help="shapes of the arrays, classes last; "
         "else from tiny to larger than the caches", **optional,
@@ -169,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    _need(options, "rich", *(["matplotlib"] if options.plot else []))
+    _need(options, "rich", *(["matplotlib"] if "plot" in options else []))
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.table import Table
@@ -209,7 +211,7 @@ def _demo(options: argparse.Namespace) -> int:
         f"  fastloss {1e3 * kernel.loss_seconds:.1f} ms, "
         f"NumPy {1e3 * textbook.loss_seconds:.1f} ms: [bold]{verdict}[/bold]"
     )
-    if options.plot:
+    if "plot" in options:
         try:
             draw(comparison, options.plot)
         except OSError as error:
@@ -261,7 +263,7 @@ def _header(options: argparse.Namespace) -> int:
 
 def _warmup(options: argparse.Namespace) -> int:
     _need(options, "rich")
-    chosen = _chosen(options, vars(options).get("loss", ()))
+    chosen = _chosen(options)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -288,7 +290,7 @@ def _warmup(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     _need(options, "rich")
-    chosen = _chosen(options, () if options.loss is None else (options.loss,))
+    chosen = _chosen(options)
 
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -330,16 +332,17 @@ def _check(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     if "check" not in options:
         _need(options, "rich", *(["matplotlib"] if "plot" in options else []))
+    _chosen(options)
     from fastloss._bench_command import bench
 
     return bench(options)
 
 
-def _chosen(options: argparse.Namespace, names: Sequence[str]) -> "list[Loss]":
-    """Return the losses of these names, or all; stop with one line if there is no such loss."""
+def _chosen(options: argparse.Namespace) -> "list[Loss]":
+    """Return the losses that are named, or all; stop with one line if there is no such loss."""
     import fastloss as fl
 
-    losses = fl.losses()
+    losses, names = fl.losses(), vars(options).get("loss", ())
     for name in names:
         if name not in losses:
             options.error(

@@ -580,3 +580,12 @@ def test_perceptron_starts_from_zero_as_scikit_learn_does():
     model.fit(x, sign)
     first = -derivatives(fl.perceptron, 0, sign[0])[1] * x[0, 0]
     assert model.coef_[0, 0] == first == 2
+
+
+@pytest.mark.parametrize("loss", [fl.hinge, fl.perceptron, fl.soft_margin], ids=lambda x: x.name)
+def test_bool_labels_are_not_signs(loss):
+    scores, labels = np.ones(3, "f4"), np.array([True, False, True])
+    with pytest.raises(TypeError, match=rf"{loss.name}: target is bool of shape .3,.; expected -1"):
+        loss(scores, labels)
+    if "labels" in loss.options:
+        assert loss(scores, labels, labels="01") == loss(scores, np.float32([1, -1, 1]))

@@ -146,6 +146,7 @@ def test_info_prints_json(capsys):
         "cpu",
         "cpu_features",
         "threading_layer_priority",
+        "compiler",
         "cache_directory",
     }
 
@@ -155,6 +156,24 @@ def test_info_needs_no_extra(monkeypatch, capsys):
         monkeypatch.setitem(sys.modules, package, None)
     assert main(["info"]) == 0
     assert f"fastloss          {fl.__version__}" in capsys.readouterr().out
+
+
+def test_without_a_compiler_everything_says_so(child_environment):
+    program = (
+        "import numpy as np, fastloss as fl\n"
+        "from fastloss.cli import main\n"
+        "main(['info'])\n"
+        "print(fl.mse.reference(np.ones(2), np.zeros(2))[0])\n"
+        "try: fl.mse(np.ones(2), np.zeros(2))\n"
+        "except RuntimeError as error: print(error)\n"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", program], env={**child_environment, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert "NUMBA_DISABLE_JIT is set" in output[-3]
+    assert output[-2] == "1.0"
+    assert output[-1].startswith("fastloss: NUMBA_DISABLE_JIT is set; expected it unset")
 
 
 def test_info_follows_the_cache_setting(tmp_path):

@@ -34,6 +34,10 @@ def test_one_file_gives_value_gradient_hessian_and_weights(huber):
     assert np.array_equal(hess != 0, inside)
 
 
+def test_one_file_passes_the_check_of_derivatives(huber):
+    assert huber.check().slopes > 0
+
+
 def test_one_file_gives_domain_checks(huber):
     with pytest.raises(ValueError, match=r"huber: delta is 0; expected a number > 0"):
         huber(np.ones(2), np.ones(2), delta=0)

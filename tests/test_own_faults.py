@@ -32,9 +32,14 @@ def unbounded(pred, target, cap=math.inf):
     return pred
 
 
+def reduced(pred, target, reduction=1.0):
+    return reduction * pred
+
+
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
+        (reduced, None, "reduced: option 'reduction' is a keyword of every loss; expected another"),
         (no_default, None, "no_default: option 'delta' has no default; expected one, such as"),
         (one_argument, None, r"one_argument: its function takes \(pred\); expected \(pred, target"),
         (any_number, None, r"any_number: its function takes \*targets; expected \(pred, target"),
@@ -48,6 +53,12 @@ def unbounded(pred, target, cap=math.inf):
 def test_faults_of_the_signature(function, options, message):
     with pytest.raises(TypeError, match=f"^{message}"):
         fl.elementwise(options=options)(function)
+
+
+def test_an_option_outside_of_its_own_domain():
+    for default, example in ((-1.0, 2.0), (1.0, -2.0)):
+        with pytest.raises(ValueError, match=r"Option: \w+ is -\d.0; expected a number > 0"):
+            fl.Option(default, "a number > 0", lambda x: x > 0, example)
 
 
 def two_defaults(pred, target, delta=1.0):

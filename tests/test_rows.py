@@ -393,10 +393,32 @@ def test_buffers_of_several_gradients(loss, rng):
             loss.grad(*arrays, grad_out=wrong, **keywords)
 
 
+def test_labels_only_losses_do_not_ask_for_dense_targets(rng):
+    pred, _ = fl.nll.sample(rng, "float32", (4, 3))
+    for target, error in ((pred, TypeError), (np.zeros(3, int), ValueError)):
+        with pytest.raises(error, match=r"nll: labels is .*; expected integer labels of shape .4,.$"):
+            fl.nll(pred, target)
+
+
+def test_further_inputs_have_the_dtype_of_the_first(rng):
+    first, second, third = fl.triplet_margin.sample(rng, "float32", (3, 2))
+    for wrong in (second.astype("f8"), second.astype(int)):
+        with pytest.raises(TypeError, match=r"positive is .*; expected float32 like anchor$"):
+            fl.triplet_margin(first, wrong, third)
+
+
+def test_a_buffer_may_not_be_given_twice(rng):
+    arrays = fl.triplet_margin.sample(rng, "float32", (3, 2))
+    one, other = np.zeros((2, 3, 2), "f4")
+    for outs in ((one, one, other), (one, other, one), (other, one, one)):
+        with pytest.raises(ValueError, match=r"triplet_margin: grad_out is overlapping grad_out\["):
+            fl.triplet_margin.value_and_grad(*arrays, grad_out=outs)
+
+
 @every_several
 def test_shapes_and_numbers_of_arrays(loss, rng):
     arrays = loss.sample(rng, "float32", (6, 4))
-    with pytest.raises(TypeError, match=f"{loss.name}: 1 array was given; expected"):
+    with pytest.raises(TypeError, match=f"{loss.name}: 1 array was given by position; expected"):
         loss.grad(arrays[0])
     keywords = keywords_of(loss, (6, 4), "float32", rng)
     with pytest.raises(ValueError, match="nothing broadcasts"):

@@ -7,7 +7,11 @@ from numbers import Real
 from types import FunctionType
 from typing import Any
 
+from fastloss._call import HESSIAN
 from fastloss._options import Option, flag
+
+RESERVED = frozenset({*HESSIAN, "axis", "class_weight", "ignore_index", "ignore_value", "extra"})
+"""What an option may not be called: keywords that are read elsewhere."""
 
 
 def own_function(function: Any, decorator: str) -> FunctionType:
@@ -41,6 +45,11 @@ def declared(
         taken = ", ".join(parameter.name for parameter in parameters)
         raise TypeError(f"{name}: its function takes ({taken}); expected {shape}")
     names = [parameter.name for parameter in parameters]
+    reserved = RESERVED.intersection(names[len(arrays) :])
+    if reserved:
+        raise TypeError(
+            f"{name}: option {min(reserved)!r} is a keyword of every loss; expected another name"
+        )
     unknown = set(given) - set(names[len(arrays) :]) - handled
     if unknown:
         raise TypeError(

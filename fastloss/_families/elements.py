@@ -72,8 +72,16 @@ class ElementwiseLoss(Loss):
             target = check.dense_target(target, self.name, self._target_name, first, name)
             target = np.broadcast_to(target[..., None], pred.shape)
         target = check.dense_target(target, self.name, self._target_name, pred, self._pred_name)
+        self._refuse_bool_signs(target, options)
         others = self._second_input(given, pred, options)
         return Batch(pred, target, pred.shape, (pred.shape, pred.shape[:1]), options, others)
+
+    def _refuse_bool_signs(self, target: Array, options: dict[str, Any]) -> None:
+        """Refuse bool where -1 and 1 are wanted: False would be a label of neither class."""
+        zero_one = options.get("labels") == "01"
+        if target.dtype.kind == "b" and self._properties["target"] == "sign" and not zero_one:
+            expected = "-1 and 1" + (", or labels='01'" if "labels" in options else "")
+            check.fail(TypeError, self.name, self._target_name, check.describe(target), expected)
 
     def _is_shared(self, target: Any, pred: Array, options: dict[str, Any]) -> bool:
         """Whether one target serves a whole row of predictions, as with several quantiles."""
@@ -104,10 +112,7 @@ class ElementwiseLoss(Loss):
             got = "missing" if not named else f"given beside {logarithm}"
             check.fail(TypeError, self.name, plain, got, f"either {plain} or {logarithm}")
         (name,) = named
-        array = check.dense_target(given[name], self.name, name, pred, self._pred_name)
-        if array.dtype != pred.dtype:
-            expected = f"{pred.dtype} like {self._pred_name}"
-            check.fail(TypeError, self.name, name, check.describe(array), expected)
+        array = check.further_input(given[name], self.name, name, pred, self._pred_name)
         options[logarithm] = True if name == logarithm else None
         return (array,)
 

@@ -132,12 +132,12 @@ class RowLoss(Loss):
         rows = pred.shape[:axis] + pred.shape[axis + 1 :]
         options: dict[str, Any] = {"axis": axis}
         others = tuple(
-            self._like_pred(value, argument, pred)
+            check.further_input(value, name, argument, pred, self._pred_name)
             for value, argument in zip(arrays[1:count], self._other_names, strict=True)
         )
         target = None
         if self._target_name:
-            target = self._target(arrays[count], pred, rows, axis)
+            target = self._target(arrays[count], pred, rows)
         if self._takes_labels:
             options["ignore_index"] = check.integer(
                 given.get("ignore_index", -100), name, "ignore_index", -(2**63),
@@ -151,22 +151,14 @@ class RowLoss(Loss):
             options[key] = option.checked(given.get(key, option.default), name, key)
         return Batch(pred, target, rows, (rows,), options, others)
 
-    def _like_pred(self, value: Any, argument: str, pred: Array) -> Array:
-        """Return an input as an array of pred's shape and dtype."""
-        array = check.dense_target(value, self.name, argument, pred, self._pred_name)
-        if array.dtype != pred.dtype:
-            expected = f"{pred.dtype} like {self._pred_name}"
-            check.fail(TypeError, self.name, argument, check.describe(array), expected)
-        return array
-
-    def _target(self, value: Any, pred: Array, rows: tuple[int, ...], axis: int) -> Array:
+    def _target(self, value: Any, pred: Array, rows: tuple[int, ...]) -> Array:
         name, argument = self.name, self._target_name
-        dense = not self._takes_labels
-        if self._dense_function is not None:
+        dense, both = not self._takes_labels, self._dense_function is not None
+        if both:
             dense = check.dimensions(value, name, argument) == pred.ndim
         if dense:
             return check.dense_target(value, name, argument, pred, self._pred_name)
-        return check.integer_labels(value, name, argument, rows, pred, axis)
+        return check.integer_labels(value, name, argument, rows, pred.shape if both else None)
 
     def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
         shape, axis, dtype = batch.pred.shape, batch.options["axis"], batch.pred.dtype

@@ -105,7 +105,7 @@ class SoftmaxLoss(Loss):
         if check.dimensions(target, name, self._target_name) == pred.ndim:
             target = check.dense_target(target, name, self._target_name, pred, self._pred_name)
         else:
-            target = check.integer_labels(target, name, self._target_name, rows, pred, axis)
+            target = check.integer_labels(target, name, self._target_name, rows, pred.shape)
         ignore = given.get("ignore_index", -100)
         options["ignore_index"] = check.integer(
             ignore, name, "ignore_index", -(2**63), "an integer of 64 bits"
@@ -123,7 +123,7 @@ class SoftmaxLoss(Loss):
                 check.fail(ValueError, name, "mixup", "given with a dense target",
                            "None, or integer labels")  # fmt: skip
             other, options["share"] = self._mixed(given["mixup"])
-            options["mixup"] = check.integer_labels(other, name, "mixup", rows, pred, axis)
+            options["mixup"] = check.integer_labels(other, name, "mixup", rows, None)
         if given.get("extra") is not None:
             options["extra"] = outputs = given["extra"]
             self._prepare(outputs, pred, target, rows, options)

@@ -17,6 +17,7 @@ from numba.core.registry import cpu_target
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import NativeValue, infer_getattr, unbox
 
+from fastloss import _validate as check
 from fastloss._jit import LOOPS, MATHEMATICS
 from fastloss._nopython.building import (
     chosen,
@@ -123,8 +124,7 @@ def _check(loss: Any, method: str, arguments: tuple[Any, ...], keywords: dict[st
     parameters, options = _parameters_of(loss, method), options_of(loss)
     positional = [*loss._arguments, *(["grad_out"] if method != CALL else [])]
     if not len(loss._arguments) <= len(arguments) <= len(positional):
-        came = "1 array was" if len(arguments) == 1 else f"{len(arguments)} arrays were"
-        raise TypingError(f"{loss.name}: {came} given; expected {', '.join(positional)}")
+        raise TypingError(check.wrong_number(loss.name, len(arguments), positional))
     kinds = dict(zip(positional, arguments, strict=False))
     known = [name for name in {**parameters, **options} if name not in kinds]
     for name in keywords:
