@@ -59,11 +59,17 @@ class Option:
             if value is not None:
                 self.checked(value, type(self).__name__, name)
 
-    def checked(self, value: Any, loss: str, name: str) -> Any:
-        """Return the value as a plain Python object, or raise the error that it deserves."""
+    def checked(self, value: Any, loss: str, name: str, dtype: Any = None) -> Any:
+        """Return the value as a plain Python object, or raise the error that it deserves.
+
+        With the dtype of a kernel it has to be in the domain as a number of that type as well.
+        """
         if value is None and self.default is None:
             return None
-        return check.number(value, loss, name, self.domain, self.holds)
+        number = check.number(value, loss, name, self.domain, self.holds)
+        if dtype is not None:
+            check.fits(number, loss, name, self.domain, self.holds, dtype)
+        return number
 
     def for_kernel(self, value: Any, dtype: np.dtype[Any]) -> Any:
         """Return a checked value as the kernel takes it: of its type, or None."""
@@ -76,7 +82,7 @@ class Flag(Option):
 
     domain: str = "True or False"
 
-    def checked(self, value: Any, loss: str, name: str) -> bool:
+    def checked(self, value: Any, loss: str, name: str, dtype: Any = None) -> bool:
         return check.boolean(value, loss, name)
 
     def for_kernel(self, value: Any, dtype: np.dtype[Any]) -> Any:
@@ -89,7 +95,7 @@ class Choice(Option):
 
     words: tuple[str, ...] = ()
 
-    def checked(self, value: Any, loss: str, name: str) -> str:
+    def checked(self, value: Any, loss: str, name: str, dtype: Any = None) -> str:
         return check.word(value, loss, name, self.words)
 
     def for_kernel(self, value: Any, dtype: np.dtype[Any]) -> Any:

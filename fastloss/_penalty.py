@@ -1,5 +1,6 @@
 """Weight decay: a penalty on parameters instead of predictions."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -69,10 +70,10 @@ class L2Penalty:
         strength: float = 1e-4,
         num_threads: int | None = None,
     ) -> float:
-        strength = self._checked(strength)
-        return sum(
-            strength * half_square(w, w, reduction="sum", num_threads=num_threads)
-            for w in self._arrays(parameters)
+        strength, num_threads = self._checked(strength, num_threads)
+        arrays = self._arrays(parameters)
+        return math.fsum(
+            strength * half_square(w, w, reduction="sum", num_threads=num_threads) for w in arrays
         )
 
     def value_and_grad(
@@ -107,24 +108,28 @@ class L2Penalty:
         >>> fl.l2_penalty.value_and_grad(weights, strength=0.5, grad_out=gradient)
         (1.25, [array([10.5, 19. ])])
         """
-        strength = self._checked(strength)
+        strength, num_threads = self._checked(strength, num_threads)
         arrays = self._arrays(parameters)
         if grad_out is None:
             grads = [np.zeros_like(w) for w in arrays]
         else:
-            grads = [grad_out] if isinstance(grad_out, np.ndarray) else list(grad_out)
+            several = isinstance(grad_out, (list, tuple))
+            grads = [*grad_out] if several else [grad_out]  # type: ignore[list-item]
         if len(grads) != len(arrays):
             check.fail(TypeError, NAME, "grad_out", f"{len(grads)} arrays",
                        f"{len(arrays)}, one for each of the parameters")  # fmt: skip
-        for w, grad in zip(arrays, grads, strict=True):
+        apart: dict[str, Array | None] = {f"parameters[{k}]": w for k, w in enumerate(arrays)}
+        for k, (w, grad) in enumerate(zip(arrays, grads, strict=True)):
             check.output(grad, NAME, "grad_out", w.shape, w.dtype)
-            check.disjoint(NAME, "grad_out", grad, {"parameters": w})
-        value = 0.0
-        for w, grad in zip(arrays, grads, strict=True):
-            value += strength * half_square.value_and_grad(
+            check.disjoint(NAME, "grad_out", grad, apart)
+            apart[f"grad_out[{k}]"] = grad
+        value = math.fsum(
+            strength * half_square.value_and_grad(
                 w, w, reduction="sum", upstream=strength, grad_out=grad,
                 accumulate=True, num_threads=num_threads,
-            )[0]  # fmt: skip
+            )[0]
+            for w, grad in zip(arrays, grads, strict=True)
+        )  # fmt: skip
         return value, grads
 
     def grad(self, parameters: Any, /, **keywords: Any) -> list[Array]:
@@ -139,8 +144,11 @@ class L2Penalty:
         return value, [strength * w for w in arrays]
 
     @staticmethod
-    def _checked(strength: Any) -> float:
-        return check.number(strength, NAME, "strength", "a number >= 0", lambda x: x >= 0)
+    def _checked(strength: Any, num_threads: Any) -> tuple[float, int | None]:
+        strength = check.number(strength, NAME, "strength", "a number >= 0", lambda x: x >= 0)
+        if num_threads is not None:
+            num_threads = check.integer(num_threads, NAME, "num_threads", 1, "an integer >= 1")
+        return strength, num_threads
 
     @staticmethod
     def _arrays(parameters: Any) -> list[Array]:
@@ -148,7 +156,7 @@ class L2Penalty:
 
 
 def _sequence(parameters: Any) -> Iterable[Any]:
-    if isinstance(parameters, np.ndarray) or not isinstance(parameters, Iterable):
+    if hasattr(parameters, "__array__") or not isinstance(parameters, Iterable):
         return [parameters]
     items = list(parameters)
     return [np.asarray(items)] if items and np.ndim(items[0]) == 0 else items

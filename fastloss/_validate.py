@@ -17,6 +17,7 @@ Array = NDArray[Any]
 
 REDUCTIONS = ("mean", "batchmean", "sum", "none")
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+RANGES = {x: (float(np.finfo(x).smallest_normal), float(np.finfo(x).max)) for x in FLOATS}
 
 
 def fail(error: type[Exception], loss: str, argument: str, got: str, expected: str) -> NoReturn:
@@ -203,6 +204,17 @@ def number(
     if not math.isfinite(result) or not holds(result):
         fail(ValueError, loss, argument, str(value), domain)
     return result
+
+
+def fits(
+    value: float, loss: str, argument: str, domain: str, holds: Callable[[float], bool],
+    dtype: np.dtype[Any],
+) -> None:  # fmt: skip
+    """Refuse a number that as one of the type is not normal, or not in the domain any more."""
+    smallest, largest = RANGES[dtype]
+    normal = value == 0 or smallest <= abs(value) <= largest
+    if not normal or not holds(float(dtype.type(value))):
+        fail(ValueError, loss, argument, str(value), f"{domain}, also when rounded to {dtype}")
 
 
 def _is_integer(value: Any) -> bool:

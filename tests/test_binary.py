@@ -589,3 +589,19 @@ def test_bool_labels_are_not_signs(loss):
         loss(scores, labels)
     if "labels" in loss.options:
         assert loss(scores, labels, labels="01") == loss(scores, np.float32([1, -1, 1]))
+
+
+def test_kl_div_of_improbable_true_classes():
+    p, t = np.float32([-0.0025]), np.float32([-89.06])
+    exact = np.exp(np.float64(t)) * (np.float64(t) - np.float64(p))
+    np.testing.assert_allclose(fl.kl_div(p, t, log_target=True, reduction="none"), exact, rtol=1e-6)
+
+
+def test_curvatures_of_small_probabilities_are_finite():
+    small = np.full((1, 1), 1e-30, "f4")
+    for loss in (fl.binary_cross_entropy, fl.categorical_cross_entropy):
+        curvature = loss.value_grad_hess(small, small, eps=0.0, reduction="none")[2]
+        np.testing.assert_allclose(curvature, 1e30, rtol=1e-6)
+    p = np.array([[1e-23, 1]], "f4")
+    curvature = fl.jensen_shannon.value_grad_hess(p, p.copy())[2]
+    np.testing.assert_allclose(curvature, [[2.5e22, 0.25]], rtol=1e-6)

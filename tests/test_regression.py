@@ -374,13 +374,27 @@ def test_smooth_l1_is_huber_divided_by_beta(dtype):
     assert_close(ours, [part / pred.dtype.type(0.375) for part in others], dtype)
 
 
+def test_smooth_l1_of_a_beta_without_an_inverse():
+    tiny = np.finfo("f8").smallest_subnormal
+    with pytest.raises(ValueError, match="smooth_l1: beta is 4e-323; expected a number >= 0, also"):
+        fl.smooth_l1(np.zeros(2), np.zeros(2), beta=float(8 * tiny))
+    slopes = [fl.jit.smooth_l1(x * tiny, 0.0, beta=8 * tiny)[1] for x in (0, 3, -5, 8)]
+    assert slopes == [0, 3 / 8, -5 / 8, 1]
+
+
 @every_dtype
-def test_smooth_l1_of_a_beta_without_an_inverse(dtype):
-    tiny = np.finfo(dtype).smallest_subnormal
-    pred = np.array([0, 3, -5, 8, 1e300 if dtype == "float64" else 1e30], dtype)
-    pred[:4] *= tiny
-    slope = singles("smooth_l1", pred, np.zeros_like(pred), beta=float(8 * tiny))[1]
-    np.testing.assert_array_equal(slope, np.array([0, 3 / 8, -5 / 8, 1, 1], dtype))
+def test_tweedie_of_zero_counts_at_any_prediction(dtype):
+    pred = np.array([-2000, -180, -100, 0, 2], dtype)
+    for power in (1, 1.5, 1.9):
+        loss, slope, _ = singles("tweedie", pred, np.zeros_like(pred), power=power)
+        growth = np.exp((2 - power) * pred.astype("f8"))
+        np.testing.assert_allclose(loss, growth / (2 - power), rtol=1e-4, atol=1e-37)
+        np.testing.assert_allclose(slope, growth, rtol=1e-4, atol=1e-37)
+    poisson = fl.tweedie.value_and_grad(np.array([-np.inf], dtype), np.ones(1, dtype), power=1)
+    assert (poisson[0], poisson[1][0]) == (np.inf, -1)
+    for power in (1, 1.5, 2):
+        nan, zero = np.array([np.nan], dtype), np.zeros(1, dtype)
+        assert np.isnan(singles("tweedie", nan, zero, power=power)[:2]).all()
 
 
 @every_dtype
@@ -528,3 +542,34 @@ def test_several_quantiles_share_a_target(rng):
         fl.pinball(pred, target)  # one quantile, so one target per prediction
     with pytest.raises(ValueError, match=r"pinball: target .* without its last axis"):
         fl.pinball(pred, target[:5], quantile=quantiles)
+
+
+def test_gaussian_nll_of_residuals_as_large_as_the_variance():
+    residual, log_var = np.float32([1e5, 1e30]), np.float32([88, 100])
+    losses, (by_mean, by_log) = fl.gaussian_nll.value_and_grad(
+        residual, np.zeros(2, "f4"), log_var=log_var, reduction="none"
+    )
+    r, s = residual.astype("f8"), log_var.astype("f8")
+    square = r * r * np.exp(-s)
+    np.testing.assert_allclose(losses, (s + square) / 2, rtol=5e-7)
+    np.testing.assert_allclose(by_mean, r * np.exp(-s), rtol=5e-7)
+    np.testing.assert_allclose(by_log, (1 - square) / 2, rtol=5e-7)
+
+
+OUT_OF_TYPE = [
+    (fl.huber, {"delta": 1e-46}),
+    (fl.huber, {"delta": 1e40}),
+    (fl.pinball, {"quantile": 1 - 1e-9}),
+    (fl.softmax_cross_entropy, {"temperature": 1e-46}),
+    (fl.softmax_cross_entropy, {"temperature": 2e-39}),
+    (fl.softmax_kl, {"temperature": 1e-39}),
+    (fl.generalized_cross_entropy, {"q": 1e-46}),
+    (fl.entropy, {"base": 1 + 1e-9}),
+]
+
+
+@pytest.mark.parametrize(("loss", "option"), OUT_OF_TYPE)
+def test_options_are_in_their_domain_as_float32_too(loss, option, rng):
+    (name,) = option
+    with pytest.raises(ValueError, match=f"{loss.name}: {name} is .* when rounded to float32"):
+        loss(*loss.sample(rng, "float32", (4, 3)), **option)

@@ -386,17 +386,47 @@ def test_buffers_of_several_gradients(loss, rng):
     for wrong, error, words in (
         (outs[0], TypeError, "expected a tuple of"),
         (outs[:1], TypeError, "expected a tuple of"),
-        ((outs[0],) * len(outs), ValueError, "overlapping another grad_out"),
+        ((outs[0],) * len(outs), ValueError, r"overlapping grad_out\[\d\]"),
         ((arrays[0], *outs[1:]), ValueError, "overlapping"),
     ):
         with pytest.raises(error, match=words):
             loss.grad(*arrays, grad_out=wrong, **keywords)
 
 
+@pytest.mark.parametrize(
+    "loss", [fl.entropy, fl.jensen_shannon, fl.categorical_cross_entropy], ids=lambda x: x.name
+)
+def test_the_error_of_long_rows_does_not_grow(loss):
+    p = np.full((1, 50257), 1 / 50257, "f4")
+    arrays = (p,) if loss is fl.entropy else (p, p * np.float32(1.5))
+    truth = float(loss.reference(*(x.astype(np.longdouble) for x in arrays))[0])
+    assert loss(*arrays) == pytest.approx(truth, rel=4 * 2.0**-23)
+
+
+def test_embeddings_of_any_finite_size():
+    one, zero = np.array([[1.0, 0.0]]), np.zeros((1, 2))
+    for size in (1e308, 1e300, 1e160, 1e-160, 1e-300, 1e-307):
+        assert fl.cosine_distance(size * one, one) < 1e-31
+        assert fl.cosine_distance(size * one, one[:, ::-1]) == pytest.approx(1, rel=1e-15)
+        assert fl.triplet_margin(size * one, zero, size * one) == 1 + size
+        apart = size / 5 * np.array([[3.0, 4.0]])
+        loss, (by_anchor, _, _) = fl.triplet_margin.value_and_grad(apart, zero, apart, margin=0)
+        assert loss == pytest.approx(size, rel=1e-15, abs=0)
+        np.testing.assert_allclose(by_anchor, [[0.6, 0.8]], rtol=1e-15)
+
+
+def test_info_nce_of_tiny_weights():
+    e = np.eye(3, 4, dtype="f4")
+    weight = np.full(3, 2.0**-130)
+    grads = fl.info_nce.value_and_grad(e, e[::-1], sample_weight=weight)[1]
+    for got, grad in zip(grads, fl.info_nce.value_and_grad(e, e[::-1])[1], strict=True):
+        np.testing.assert_allclose(got, grad, rtol=0.01)  # their products are subnormal
+
+
 def test_labels_only_losses_do_not_ask_for_dense_targets(rng):
     pred, _ = fl.nll.sample(rng, "float32", (4, 3))
     for target, error in ((pred, TypeError), (np.zeros(3, int), ValueError)):
-        with pytest.raises(error, match=r"nll: labels is .*; expected integer labels of shape .4,.$"):
+        with pytest.raises(error, match=r"nll: .*; expected integer labels of shape .4,.$"):
             fl.nll(pred, target)
 
 
@@ -463,6 +493,31 @@ def test_info_nce_leaves_out_rows_of_weight_zero(rng):
 
 
 # Weight decay
+
+
+def test_l2_penalty_keeps_arrays_apart():
+    one, two = np.ones(3), np.ones(3)
+    for outs in ([two, np.zeros(3)], [one, np.zeros(3)], 2 * [np.zeros(3)]):
+        with pytest.raises(ValueError, match=r"l2_penalty: grad_out is overlapping \w+\[\d\]"):
+            fl.l2_penalty.value_and_grad([one, two], grad_out=outs)
+    assert one.tolist() == two.tolist() == [1, 1, 1]
+    with pytest.raises(TypeError, match="l2_penalty: grad_out is int 3"):
+        fl.l2_penalty.value_and_grad(one, grad_out=3)
+    with pytest.raises(ValueError, match="l2_penalty: num_threads is 0"):
+        fl.l2_penalty(one, num_threads=0)
+    assert type(fl.l2_penalty([])) is float
+
+
+def test_l2_penalty_takes_what_can_be_an_array():
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            return np.ones((2, 3), "f4")
+
+        def __iter__(self):
+            return iter(np.ones((2, 3), "f4"))
+
+    _, (gradient,) = fl.l2_penalty.value_and_grad(Tensor(), strength=0.5)
+    assert_same_bits(gradient, np.full((2, 3), 0.5, "f4"))
 
 
 def test_l2_penalty(rng):

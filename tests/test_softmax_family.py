@@ -512,3 +512,23 @@ def test_optax_poly_loss(dense):
         logits, mass if dense else labels, epsilon=2.0, reduction="none"
     )
     assert_close((losses.sum(), got), (value, gradient), rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("classes", [3, 40])
+def test_z_loss_of_a_class_without_weight(classes, rng):
+    """Class weights do not multiply it: not those of 0 either, in whatever form a target comes."""
+    logits, labels = fl.softmax_cross_entropy.sample(rng, "float64", (5, classes))
+    labels[:3] = 0
+    weight = np.ones(classes)
+    weight[0] = 0
+    options = {"class_weight": weight, "z_loss": 0.1, "reduction": "sum"}
+    value, grad = fl.softmax_cross_entropy.value_and_grad(logits, labels, **options)
+    dense = np.eye(classes)[labels]
+    for others in (
+        fl.softmax_cross_entropy.value_and_grad(logits, dense, **options),
+        fl.softmax_cross_entropy.value_and_grad(logits, labels, mixup=(labels, 0.5), **options),
+        fl.softmax_cross_entropy.reference(logits, labels, **options),
+        fl.softmax_cross_entropy.reference(logits, dense, **options),
+    ):
+        assert value == pytest.approx(others[0], rel=1e-13)
+        np.testing.assert_allclose(grad, others[1], rtol=1e-12, atol=1e-15)

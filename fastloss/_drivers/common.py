@@ -89,9 +89,9 @@ def largest(x):
 
 
 @njit(**MATHEMATICS)
-def quotient(x, temperature):
-    """Return x / temperature; the flags of loops would let LLVM multiply by a rounded inverse."""
-    return x / temperature
+def quotient(x, y):
+    """Return x / y; the flags of loops would let LLVM multiply by a rounded inverse."""
+    return x / y
 
 
 @inlined

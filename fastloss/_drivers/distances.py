@@ -8,8 +8,11 @@ from fastloss._jit import LOOPS
 from fastloss._llvm import own_function
 from fastloss._math import maximum
 
-LARGE = 2.0**460
-"""Squares of larger numbers may overflow in float64, and those of their inverses vanish."""
+LARGE, SMALL = 2.0**460, 2.0**-460
+"""Squares of numbers beyond may overflow in float64, or vanish."""
+
+SHRINK, GROW = 2.0**-560, 2.0**760
+"""Bring all larger numbers, and all smaller ones, between 2**-314 and 2**463."""
 
 
 @inlined
@@ -18,7 +21,7 @@ def safe_scale(largest):
 
     It is 1 unless the row's largest entry is extreme, and rounds nothing.
     """
-    return LARGE if largest < 1.0 / LARGE else (1.0 / LARGE if largest > LARGE else 1.0)
+    return GROW if largest < SMALL else (SHRINK if largest > LARGE else 1.0)
 
 
 @inlined

@@ -124,7 +124,7 @@ class ElementwiseLoss(Loss):
                     got = f"{check.describe(array)} with {number} among them"
                     check.fail(ValueError, self.name, name, got, option.domain)
             return array
-        return option.checked(value, self.name, name)
+        return option.checked(value, self.name, name, pred.dtype)
 
     def _sample_weight(self, batch: Batch, work: Work) -> Array | None:
         """Return the weights, 0 for the elements whose target is `ignore_value`."""

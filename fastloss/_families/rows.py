@@ -148,7 +148,7 @@ class RowLoss(Loss):
                 given["class_weight"], name, "class_weight", ((pred.shape[axis],),), pred.dtype
             )
         for key, option in self.options.items():
-            options[key] = option.checked(given.get(key, option.default), name, key)
+            options[key] = option.checked(given.get(key, option.default), name, key, pred.dtype)
         return Batch(pred, target, rows, (rows,), options, others)
 
     def _target(self, value: Any, pred: Array, rows: tuple[int, ...]) -> Array:

@@ -115,7 +115,9 @@ class SoftmaxLoss(Loss):
                 options["class_weight"], name, "class_weight", ((pred.shape[axis],),), pred.dtype
             )
         for key, option in self.options.items():
-            options[key] = option.checked(given[key], name, key) if key in given else option.default
+            options[key] = option.default
+            if key in given:
+                options[key] = option.checked(given[key], name, key, pred.dtype)
         if "z_loss" in given and options["z_loss"] > 0 and options.get("eps", 0) > 0:
             check.fail(ValueError, name, "z_loss", str(options["z_loss"]), "0 where eps is above 0")
         if given.get("mixup") is not None:
@@ -168,7 +170,10 @@ class SoftmaxLoss(Loss):
         others, share = options.pop("mixup", None), options.pop("share", None)
         outputs = options.pop("extra", {})
         correct = np.zeros(MAX_BLOCKS, np.int64) if outputs else None
-        soft = dense or smoothing > 0 or others is not None
+        smooth = smoothing > 0
+        if z_loss > 0 and class_weight is not None:
+            smooth |= bool((class_weight == 0).any())  # labels without a mass, but with a z-loss
+        soft = dense or smooth or others is not None
         tiled = inner > 1 or classes <= TILE_CLASSES
         logits = work.pred
         if logits is None and soft and self._curved and work.grad is not None:
@@ -183,7 +188,7 @@ class SoftmaxLoss(Loss):
             work.sample_weight,
             None if class_weight is None else flat(class_weight, "C"),
             work.upstream,
-            (dtype(1 - smoothing), dtype(smoothing / classes)) if smoothing > 0 else None,
+            (dtype(1 - smoothing), dtype(smoothing / classes)) if smooth else None,
             (dtype(epsilon), dtype(1 - epsilon)) if epsilon > 0 else None,
             True if work.accumulate else None,
             self._scalar_options(batch.options, batch.pred.dtype),
@@ -277,7 +282,8 @@ class SoftmaxLoss(Loss):
         mass = scale * ((1 - smoothing) * mass + smoothing / classes)
         value, gradient = self._textbook(logits, mass, **options)
         weight = np.where(counts, weight, 0)
-        row_scale = weight if target.ndim == pred.ndim else weight * (mass.sum(axis=-1) != 0)
+        massless = target.ndim != pred.ndim and not options.get("z_loss")
+        row_scale = weight * (mass.sum(axis=-1) != 0) if massless else weight
         value = np.where(row_scale == 0, 0, weight * value)
         gradient = np.where((row_scale == 0)[..., None], 0, weight[..., None] * gradient)
         return value, np.moveaxis(gradient, -1, axis), weight, target_mass

@@ -70,8 +70,8 @@ def binary_cross_entropy(probability, target, eps):
     # A part of weight 0 costs nothing, also where its logarithm is infinite.
     loss = T(0) if target == T(0) else target * cost_positive
     loss += T(0) if negative == T(0) else negative * cost_negative
-    curvature = T(0) if target == T(0) else target / (p * p)
-    curvature += T(0) if negative == T(0) else negative / (q * q)
+    curvature = T(0) if target == T(0) else (target / p) / p
+    curvature += T(0) if negative == T(0) else (negative / q) / q
     return loss, slope, curvature
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastloss._drivers.common import quotient
 from fastloss._families import rowwise
 from fastloss._math import log
 from fastloss._options import machine_epsilon
@@ -56,26 +57,26 @@ def categorical_cross_entropy(probabilities, label, grad, hess, eps):
     if hess is not None:
         for c in range(hess.size):
             hess[c] = T(0)
-        hess[label] = T(1) / (q * q)
+        hess[label] = quotient(T(1) / q, q)
     return -log(q)
 
 
 @categorical_cross_entropy.dense
 def _dense(probabilities, target, grad, hess, eps):
     T = type(probabilities[0])
-    loss = T(0)
+    loss = 0.0
     for c in range(probabilities.size):
         t = target[c]
         q = min(max(probabilities[c], eps), T(1) - eps)
         term = t * log(q)
-        loss -= T(0) if t == T(0) else term
+        loss -= np.float64(T(0) if t == T(0) else term)
         if grad is not None:
             slope = -t / q
             grad[c] = T(0) if t == T(0) else slope
         if hess is not None:
-            bend = t / (q * q)
+            bend = quotient(t / q, q)
             hess[c] = T(0) if t == T(0) else bend
-    return loss
+    return T(loss)
 
 
 @categorical_cross_entropy.textbook

@@ -46,17 +46,17 @@ def entropy(probabilities, grad, hess, base):
     unit = T(1)
     if base is not None:
         unit = T(1) / log(base)
-    loss = T(0)
+    loss = 0.0
     for c in range(probabilities.size):
         p = probabilities[c]
         log_p = log(p)
         term = p * log_p
-        loss -= T(0) if p == T(0) else term
+        loss -= np.float64(T(0) if p == T(0) else term)
         if grad is not None:
             grad[c] = -(log_p + T(1)) * unit
         if hess is not None:
             hess[c] = -unit / p
-    return loss * unit
+    return T(loss) * unit
 
 
 @entropy.textbook

@@ -59,12 +59,15 @@ def gaussian_nll(mean, target, var, is_logarithm, full, eps):
     if is_logarithm is not None:
         least = log(eps)
         s = least if var < least else var
-        inverse, log_v = exp(-s), s
+        # 1 / v = root**2: a large residual may meet an exp(-s) that is no number any more.
+        root = exp(T(-0.5) * s)
+        inverse, log_v = root * root, s
+        slope, square = (r * root) * root, (r * root) * (r * root)
     else:
         s = eps if var < eps else var
         inverse, log_v = T(1) / s, log(s)
-    slope = r * inverse
-    square = r * slope
+        slope = r * inverse
+        square = r * slope
     loss = T(0.5) * (log_v + square)
     if full is not None:
         loss += T(0.9189385332046727)  # log(2 π) / 2

@@ -77,7 +77,7 @@ class PairwiseLoss(RowLoss):
             if work.losses is not None:
                 work.losses[rows] = losses
             if work.grad is not None:
-                pull *= pull.dtype.type(share)
+                np.multiply(pull, share, out=pull, dtype=np.float64, casting="same_kind")
                 by_anchor[rows] = pull @ positives
                 by_positive += pull.T @ anchors[rows]
         derivatives = (

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fastloss._drivers.common import quotient
 from fastloss._families import rowwise
 from fastloss._math import log, log1p
 from fastloss._options import logarithm_base
@@ -54,7 +55,7 @@ def jensen_shannon(probabilities, target, grad, hess, base):
     unit = T(1)
     if base is not None:
         unit = T(1) / log(base)
-    loss = T(0)
+    loss = 0.0
     for c in range(probabilities.size):
         p, t = probabilities[c], target[c]
         total = p + t
@@ -67,14 +68,14 @@ def jensen_shannon(probabilities, target, grad, hess, base):
         p_part, t_part = p_share * log_p, t_share * log_t
         far = (T(0) if p == T(0) else p_part) + (T(0) if t == T(0) else t_part)
         term = total * (near if abs(u) < T(0.5) else far)
-        loss += T(0) if total == T(0) else term
+        loss += np.float64(T(0) if total == T(0) else term)
         if grad is not None:
             slope = T(0.5) * unit * log_p
             grad[c] = T(0) if total == T(0) else slope
         if hess is not None:
-            bend = T(0.5) * unit * t / (p * total)
+            bend = T(0.5) * unit * (quotient(t / total, p))
             hess[c] = T(0) if t == T(0) else bend
-    return T(0.25) * unit * loss
+    return T(0.25) * unit * T(loss)
 
 
 @jensen_shannon.textbook

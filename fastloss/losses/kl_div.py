@@ -53,13 +53,15 @@ def kl_div(log_probability, target, log_target):
     """
     T = type(log_probability)
     if log_target is not None:
-        weight = exp(target)
-        log_weight = target
+        # Its products with other numbers may be normal where its square vanishes.
+        root = exp(T(0.5) * target)
+        cost = (root * (target - log_probability)) * root
+        loss = T(0) if root == T(0) else cost
+        slope = -(root * root)
     else:
-        weight = target
-        log_weight = log(target)
-    loss = T(0) if weight == T(0) else weight * (log_weight - log_probability)
-    slope = -weight
+        cost = target * (log(target) - log_probability)
+        loss = T(0) if target == T(0) else cost
+        slope = -target
     # A NaN shows, although neither a target of 0 nor the gradient looks at p.
     loss = log_probability if log_probability != log_probability else loss
     slope = log_probability if log_probability != log_probability else slope

@@ -77,7 +77,7 @@ def softmax_kl(logits, target, grad, hess, temperature):
             grad[c] = temperature * (p - q)
             if hess is not None:
                 hess[c] = p * (T(1) - p)
-    return T(loss) * (temperature * temperature)
+    return T((loss * np.float64(temperature)) * np.float64(temperature))
 
 
 @softmax_kl.textbook

@@ -57,11 +57,15 @@ def tweedie(pred, target, power):
     """
     T = type(pred)
     first, second = T(2) - power, T(1) - power
-    growth = exp(first * pred)
-    share = target * exp(second * pred)
-    # At a power of 2 or 1 one exponential is 1, and its integral pred.
+    # At a power of 2 or 1 one exponential is 1, and its integral pred. A target of 0 has no share,
+    # however large its exponential is. NaN stays.
+    known = pred == pred
+    growth = T(1) if first == T(0) and known else exp(first * pred)
+    decay = T(1) if second == T(0) and known else exp(second * pred)
+    share = T(0) if target == T(0) and known else target * decay
     loss = pred if first == T(0) else growth / first
-    loss -= target * pred if second == T(0) else share / second
+    pull = target * pred if second == T(0) else share / second
+    loss -= T(0) if target == T(0) and known else pull
     return loss, growth - share, first * growth - second * share
 
 
