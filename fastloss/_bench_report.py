@@ -95,7 +95,9 @@ def conditions(report: Report) -> str:
     limits = sorted({row.limit_names["limit"] for row in report.rows})
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     threads = facts["threads"]
-    missing = "".join(f" Not measured: {reason}." for reason in report.missing.values())
+    missing = "".join(
+        f" Not measured: {reason}." for reason in dict.fromkeys(report.missing.values())
+    )
     if report.settings.mode == "value":
         each = "the mean loss alone"
         peers = (
@@ -117,8 +119,8 @@ def conditions(report: Report) -> str:
         "gradient entries of the first rows, in units in the last place (ulp), against longdouble. "
         "In the classifications the first row is a confident one, with the probability of its "
         f"label 1 - 2e-9. {peers}. "
-        f"One exp, or one add, is {' or '.join(limits)}, and copy is {names['copy']} on one "
-        "thread: yardsticks, of which the fastest run counts. "
+        f"Yardsticks, of which the fastest run counts: {', '.join(limits)} on as many threads, and "
+        f"copy, {names['copy']} on one. "
         f"× best peer: the best peer's time divided by fastloss's.{missing}"
     )
 

@@ -50,3 +50,5 @@ def _batches(loss: Loss, dtype: str) -> Iterator[tuple[Any, ...]]:
             yield arrays
             if loss.family == "softmax":
                 yield arrays[0], np.full_like(arrays[0], 1 / classes)
+            if loss.family == "elementwise":
+                yield tuple(array.ravel() for array in arrays)

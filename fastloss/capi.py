@@ -152,6 +152,9 @@ class CFunctions:
         for name, other in zip(others, self._others, strict=True):
             setattr(self, name, other)
 
+    def __repr__(self) -> str:
+        return f"<C functions of {self._loss.name}>"
+
     def __iter__(self) -> Iterator[CFunction]:
         yield from (self.float32, self.float64)
         for other in self._others:

@@ -113,7 +113,14 @@ import numba
 from fastloss._jit import POINTS
 from fastloss._loss import Loss
 from fastloss._nopython.building import options_of, taking, unique_name, with_parameters
-from fastloss._nopython.functions import function_of, has_function, parameters_of, require_function
+from fastloss._nopython.functions import (
+    function_of,
+    gradients_of,
+    has_function,
+    parameters_of,
+    require_function,
+    targets_of,
+)
 from fastloss.losses import find, names
 
 
@@ -159,16 +166,22 @@ def _documentation_of(loss: Loss) -> str:
     """Return the docstring of a point or row function; the words on options are the loss's own."""
     text = inspect.getdoc(loss) or ""
     own = dict(re.findall(r"^(\w+) (: .*\n(?: +\S.*\n)+)", text, re.MULTILINE))
-    pred, others = loss._pred_name, ", ".join([*parameters_of(loss)][1:])
+    pred, others, target = loss._pred_name, loss._other_names, loss._target_name
     if loss.family == "elementwise":
-        kind, first, rest = "point", "float32 or float64", "number"
+        kind, several = "point", ", ".join([*parameters_of(loss)][1:])
+        entries = [f"{pred} : float32 or float64\n", f"{several} : number\n"]
         returned = f"The loss, its slope and its curvature: the derivatives by `{pred}`"
-        returned += f", then those by `{loss._other_names[0]}`." if loss._other_names else "."
+        returned += f", then those by `{others[0]}`." if others else "."
     else:
-        kind, first, rest = "row", "ndarray, shape (C,)", "ndarray like it, integer label, or None"
-        returned = "The loss, of the type of the row. The gradients are filled."
-    entries = [f"{pred} : {first}\n", f"{others} : {rest}\n" if others else ""]
-    entries += [f"{name} {own[name]}" for name in options_of(loss) if name in own]
+        kind, row = "row", "ndarray, shape (C,)"
+        label, dense = targets_of(loss)
+        wanted = " or ".join(["int in [0, C)"] * label + [row] * dense)
+        entries = [f"{name} : {row}\n" for name in (pred, *others)]
+        entries += [f"{target} : {wanted}\n"] if target else []
+        entries.append(f"{', '.join(gradients_of(loss))} : {row}, optional\n    To be filled.\n")
+        returned = "The loss, of the type of the row."
+    for name in options_of(loss):
+        entries.append(f"{name} {own[name].replace(' or array_like', '')}" if name in own else "")
     return (
         f"{text.partition(chr(10))[0]}\n\nThe {kind} function of `fastloss.{loss.name}`, for your "
         f"own compiled code: see `fastloss.jit`.\n\nParameters\n----------\n{''.join(entries)}\n"

@@ -216,7 +216,7 @@ from fastloss.cli import main
 if sys.argv[1:]:
     sys.exit(main(sys.argv[1:]))
 pred = np.ones(300_000, "f4")
-for few in (pred[:3], pred):
+for few in (pred[:3], pred[:12].reshape(3, 4), pred):
     fl.mse(few, few)
     fl.mse.value_and_grad(few, few)
 kernels = [_engine.elementwise_kernel(fl.mse._scalar, True, parallel) for parallel in (False, True)]

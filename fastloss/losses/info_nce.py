@@ -106,6 +106,7 @@ class PairwiseLoss(RowLoss):
         return weight * losses, gradients, weight, np.ones(len(anchors))
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def unit_rows(rows: Array) -> tuple[Array, Array]:
     """Return the rows divided by their norms, and the norms; rows of zeros stay."""
     largest = np.abs(rows).max(axis=1, keepdims=True)
