@@ -211,7 +211,6 @@ WARM = """
 import sys
 import numpy as np
 import fastloss as fl
-from fastloss import _engine
 from fastloss.cli import main
 if sys.argv[1:]:
     sys.exit(main(sys.argv[1:]))
@@ -219,8 +218,6 @@ pred = np.ones(300_000, "f4")
 for few in (pred[:3], pred[:12].reshape(3, 4), pred):
     fl.mse(few, few)
     fl.mse.value_and_grad(few, few)
-kernels = [_engine.elementwise_kernel(fl.mse._scalar, True, parallel) for parallel in (False, True)]
-print([(sum(k.stats.cache_hits.values()), sum(k.stats.cache_misses.values())) for k in kernels])
 """
 
 
@@ -235,9 +232,10 @@ def test_warmup_leaves_nothing_to_compile(tmp_path, child_environment):
     output = run("warmup", "--loss", "mse", "--dtype", "float32")
     assert "mse (float32)" in output
     assert str(tmp_path) in output
-    hits, misses = zip(*json.loads(run().replace("(", "[").replace(")", "]")), strict=True)
-    assert misses == (0, 0)
-    assert min(hits) > 0
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+    assert len(written) > 4
+    run()
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == written
 
 
 @pytest.mark.parametrize("command", ["check", "warmup"])
