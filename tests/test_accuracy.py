@@ -17,7 +17,6 @@ from mpmath import mp, mpf
 import fastloss as fl
 
 PRECISION = 1300
-DTYPES = ("float32", "float64")
 GAPS = {
     "float32": (0, 1e-3, 0.5, 1, 3, 10, 16.6, 17.4, 20, 40, 66, 80),
     "float64": (0, 1e-9, 0.5, 1, 5, 20, 36.7, 37.5, 80, 300, 600, 700),
@@ -154,7 +153,10 @@ def assert_softmax(logits, target, by_larger_term=False):
 
 
 # Of module scope: pytest then runs the tests of one dtype and kind, which share kernels, in a row.
-@pytest.fixture(scope="module", params=DTYPES)
+# The longer formulas of float64 take twice as long to compile: they are for the thorough tests.
+@pytest.fixture(
+    scope="module", params=["float32", pytest.param("float64", marks=pytest.mark.thorough)]
+)
 def dtype(request):
     return request.param
 
