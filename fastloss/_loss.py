@@ -148,6 +148,8 @@ class Loss(ABC):
             return self._evaluate(arrays, keywords, HESSIAN)
 
         def reference(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
+            if len(arrays) != len(self._arguments):
+                raise TypeError(check.wrong_number(self.name, len(arrays), self._arguments))
             return self._evaluate_textbook(tuple(map(np.asarray, arrays)), keywords)
 
         if len(self._arguments) != 2 or self._other_names:

@@ -256,8 +256,10 @@ def output(
     value: Any, loss: str, argument: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> Array:
     """Return an out buffer that can be written: exact shape and dtype."""
-    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
-        fail(TypeError, loss, argument, describe(value), "a numpy.ndarray without a mask")
+    if isinstance(value, np.ma.MaskedArray):
+        fail(TypeError, loss, argument, "a masked array", "a numpy.ndarray without a mask")
+    if not isinstance(value, np.ndarray):
+        fail(TypeError, loss, argument, describe(value), "a numpy.ndarray")
     value = value.view(np.ndarray)
     if value.dtype != dtype or not value.dtype.isnative:
         fail(TypeError, loss, argument, describe(value), f"{dtype} in native byte order")

@@ -415,6 +415,22 @@ def test_embeddings_of_any_finite_size():
         np.testing.assert_allclose(by_anchor, [[0.6, 0.8]], rtol=1e-15)
 
 
+def test_info_nce_without_any_weight_has_no_gradient_whatever_stands_there():
+    e, nans = np.eye(2, dtype="f4"), np.full((2, 2), np.nan, "f4")
+    for reduction in ("mean", "sum"):
+        options = {"sample_weight": np.zeros(2), "reduction": reduction}
+        value, grads = fl.info_nce.value_and_grad(e, nans, **options)
+        assert value == 0
+        for grad in grads:
+            assert_same_bits(grad, np.zeros_like(e), reduction)
+
+
+def test_a_divergence_is_not_negative(rng):
+    logits = rng.normal(size=(500, 7)).astype("f4")
+    for shift in (0, 0.1, 3.3):
+        assert fl.softmax_kl(logits, logits + np.float32(shift), reduction="none").min() >= 0
+
+
 def test_info_nce_of_tiny_weights():
     e = np.eye(3, 4, dtype="f4")
     weight = np.full(3, 2.0**-130)

@@ -119,10 +119,14 @@ def unit_rows(rows: Array) -> tuple[Array, Array]:
 
 
 def through_norm(by_unit: Array, units: Array, norms: Array) -> Array:
-    """Return the gradient by rows from that by their unit rows; 0 for rows of zeros."""
+    """Return the gradient by rows from that by their unit rows.
+
+    It is 0 for rows of zeros, and for rows on which nothing depends, whatever stands there.
+    """
     along = np.einsum("ij,ij->i", by_unit, units)[:, None]
     change = (by_unit - along * units) / norms
-    return np.where((units == 0).all(axis=1, keepdims=True), 0, change)
+    none = (units == 0).all(axis=1, keepdims=True) | (by_unit == 0).all(axis=1, keepdims=True)
+    return np.where(none, 0, change)
 
 
 @rowwise(

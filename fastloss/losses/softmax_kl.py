@@ -77,6 +77,7 @@ def softmax_kl(logits, target, grad, hess, temperature):
             grad[c] = temperature * (p - q)
             if hess is not None:
                 hess[c] = p * (T(1) - p)
+    loss = 0.0 if loss < 0.0 else loss  # rounding, where the two agree
     return T((loss * np.float64(temperature)) * np.float64(temperature))
 
 
