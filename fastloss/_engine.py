@@ -65,17 +65,14 @@ def _compiled_scalar(scalar: FunctionType, name: str) -> Function:
     return compiled
 
 
-def _compiled_driver(
-    driver: Function, bindings: dict[str, Any], name: str, parallel: bool
-) -> Function:
+def _compiled_driver(driver: Function, bindings: dict[str, Any], name: str, parallel: bool) -> Any:
     """Return the dispatcher of a driver, cached on disk wherever a place for it can be written."""
-    clone, stored = _clone(driver, name, bindings), IN_MEMORY not in name
+    clone = _clone(driver, name, bindings)
     kernel: Any = numba.njit(**DRIVER, parallel=parallel)(clone)
-    if stored:
+    if IN_MEMORY not in name:
         with suppress(RuntimeError):  # Numba found no writable cache directory: compile in memory
             kernel._cache = KernelCache(clone)
-    dispatcher: Function = kernel
-    return dispatcher
+    return kernel
 
 
 def _explaining(call: Function) -> Function:

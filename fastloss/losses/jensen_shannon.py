@@ -73,7 +73,7 @@ def jensen_shannon(probabilities, target, grad, hess, base):
             slope = T(0.5) * unit * log_p
             grad[c] = T(0) if total == T(0) else slope
         if hess is not None:
-            bend = T(0.5) * unit * (quotient(t / total, p))
+            bend = T(0.5) * unit * quotient(t / total, p)
             hess[c] = T(0) if t == T(0) else bend
     return T(0.25) * unit * T(loss)
 

@@ -60,12 +60,13 @@ def tweedie(pred, target, power):
     # At a power of 2 or 1 one exponential is 1, and its integral pred. A target of 0 has no share,
     # however large its exponential is. NaN stays.
     known = pred == pred
-    growth = T(1) if first == T(0) and known else exp(first * pred)
-    decay = T(1) if second == T(0) and known else exp(second * pred)
-    share = T(0) if target == T(0) and known else target * decay
+    absent = (target == T(0)) & known
+    growth = T(1) if (first == T(0)) & known else exp(first * pred)
+    decay = T(1) if (second == T(0)) & known else exp(second * pred)
+    share = T(0) if absent else target * decay
     loss = pred if first == T(0) else growth / first
     pull = target * pred if second == T(0) else share / second
-    loss -= T(0) if target == T(0) and known else pull
+    loss -= T(0) if absent else pull
     return loss, growth - share, first * growth - second * share
 
 
