@@ -42,11 +42,15 @@ asked for by name, one case tells enough."""
 BRIEF = {"softmax": (1024, 100), "elementwise": (1_000_000,), "rowwise": (1024, 100)}
 
 MINIMUM_ROUNDS = 5
-TURN_SECONDS = 1e-2
-"""A turn repeats a short call for so long: a warm machine, where the clock does not matter."""
-
 SETTLE_SECONDS = 5e-3
 """The pause before a turn, in which the idle threads of the candidate before stop spinning."""
+
+WARM_SECONDS = 5e-3
+"""Calls that do not count: sleeping threads wake up, which can take milliseconds, and the arrays
+come back into the caches."""
+
+TURN_SECONDS = 1e-2
+"""A turn then repeats a short call for so long."""
 
 CONFIDENT = 20.0
 """How sure of its label the first row is: ``log(p / (1 - p))``."""
@@ -316,7 +320,7 @@ def measure(
     repeats = {}
     for name, candidate in candidates.items():
         candidate.call()
-        candidate.call()
+        _warm_up(candidate.call)
         repeats[name] = math.ceil(TURN_SECONDS / max(_seconds(candidate.call, 1), 1e-9))
     order, shuffle = list(candidates), random.Random(0).shuffle
     samples: dict[str, list[float]] = {name: [] for name in candidates}
@@ -325,14 +329,20 @@ def measure(
         shuffle(order)
         for name in order:
             time.sleep(SETTLE_SECONDS)
-            if repeats[name] > 1:
-                candidates[name].call()  # brings the arrays and the threads back
+            _warm_up(candidates[name].call)
             samples[name].append(_seconds(candidates[name].call, repeats[name]))
         share = (time.perf_counter() - start) / seconds
         advance(min(share, done / MINIMUM_ROUNDS, 1))
         if share >= 1 and done >= MINIMUM_ROUNDS:
             break
     return {name: _timing(sample, repeats[name]) for name, sample in samples.items()}
+
+
+def _warm_up(call: Callable[[], Any]) -> None:
+    end = time.perf_counter() + WARM_SECONDS
+    call()
+    while time.perf_counter() < end:
+        call()
 
 
 def _seconds(call: Callable[[], Any], repeats: int) -> float:

@@ -157,6 +157,6 @@ def test_the_disk_cache(tmp_path, child_environment):
 
     assert run(USERS) == {"calling": [2, 0, 1], "lonely": [2, 0, 1], "closing": [4, 0, 1]}
     assert run(USERS) == {"calling": [2, 1, 0], "lonely": [2, 1, 0], "closing": [4, 1, 0]}
-    # Of another length: Python compares no more than that and the second in which a file was written.
+    # Of another length: Python may compare no more than that and the second of the last change.
     edited = USERS.replace("* 1.0", "* 4.00").replace("make(2.0)", "make(3.0)")
     assert run(edited) == {"calling": [8, 0, 1], "lonely": [2, 1, 0], "closing": [6, 0, 1]}

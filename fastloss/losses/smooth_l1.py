@@ -50,13 +50,16 @@ def smooth_l1(pred, target, beta):
     T = type(pred)
     residual = pred - target
     size = abs(residual)
-    clipped = min(max(residual, -beta), beta)
-    sign = T(1) if residual > T(0) else (T(-1) if residual < T(0) else residual)
-    inverse = T(1) / beta  # once for the loop: a division there is half of its time
-    inside = residual * inverse if inverse < T(np.inf) else residual / beta
-    slope = inside if size < beta else sign  # beta = 0 divides by 0, and is not taken
+    inverse = T(1) / beta  # once for the loop: a division in it is half of its time
+    if inverse < T(np.inf):
+        ratio = residual * inverse
+    elif beta > T(0):
+        ratio = residual / beta
+    else:  # the limit
+        ratio = T(1) if residual > T(0) else (T(-1) if residual < T(0) else residual)
+    slope = min(max(ratio, T(-1)), T(1))
     curvature = inverse if size < beta else (T(0) if size >= beta else residual)
-    return slope * (residual - T(0.5) * clipped), slope, curvature
+    return slope * (residual - T(0.5) * beta * slope), slope, curvature
 
 
 @smooth_l1.textbook
