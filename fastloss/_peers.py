@@ -1,7 +1,8 @@
 """The same losses in other libraries, for ``fastloss bench`` to compare with.
 
 `fastloss._peer_table` says how each loss is called elsewhere; the builders here turn that into
-candidates that all work on the same arrays. No library is imported before its candidate is built.
+candidates that all work on the same arrays. No library but PyTorch is imported before its candidate
+is built.
 
 Each candidate is given what makes it fast: buffers where it takes them, compilation for exactly
 these shapes, and no conversion of inputs or results inside the timed call.
@@ -10,6 +11,7 @@ these shapes, and no conversion of inputs or results inside the timed call.
 import importlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,11 @@ from numpy.typing import NDArray
 from fastloss._loss import Loss
 from fastloss._peer_table import PEERS
 from fastloss._peer_table.record import Peers
+
+# Before Numba starts its threads. On Linux, an OpenMP runtime that is in the process already serves
+# PyTorch too, and in one that Numba has started PyTorch's threads took 4 ms to wake up.
+with suppress(ImportError):
+    importlib.import_module("torch")
 
 Array = NDArray[Any]
 
