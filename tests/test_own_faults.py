@@ -39,7 +39,7 @@ def reduced(pred, target, reduction=1.0):
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        (reduced, None, "reduced: option 'reduction' is a keyword of every loss; expected another"),
+        (reduced, None, "reduced: option 'reduction' is a keyword of losses; expected another"),
         (no_default, None, "no_default: option 'delta' has no default; expected one, such as"),
         (one_argument, None, r"one_argument: its function takes \(pred\); expected \(pred, target"),
         (any_number, None, r"any_number: its function takes \*targets; expected \(pred, target"),

@@ -48,7 +48,7 @@ def declared(
     reserved = RESERVED.intersection(names[len(arrays) :])
     if reserved:
         raise TypeError(
-            f"{name}: option {min(reserved)!r} is a keyword of every loss; expected another name"
+            f"{name}: option {min(reserved)!r} is a keyword of losses; expected another name"
         )
     unknown = set(given) - set(names[len(arrays) :]) - handled
     if unknown:
