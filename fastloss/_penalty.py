@@ -1,6 +1,5 @@
 """Weight decay: a penalty on parameters instead of predictions."""
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -72,9 +71,8 @@ class L2Penalty:
     ) -> float:
         strength, num_threads = self._checked(strength, num_threads)
         arrays = self._arrays(parameters)
-        return math.fsum(
-            strength * half_square(w, w, reduction="sum", num_threads=num_threads) for w in arrays
-        )
+        values = (half_square(w, w, reduction="sum", num_threads=num_threads) for w in arrays)
+        return sum((strength * value for value in values), 0.0)
 
     def value_and_grad(
         self,
@@ -123,13 +121,12 @@ class L2Penalty:
             check.output(grad, NAME, "grad_out", w.shape, w.dtype)
             check.disjoint(NAME, "grad_out", grad, apart)
             apart[f"grad_out[{k}]"] = grad
-        value = math.fsum(
-            strength * half_square.value_and_grad(
+        value = 0.0
+        for w, grad in zip(arrays, grads, strict=True):
+            value += strength * half_square.value_and_grad(
                 w, w, reduction="sum", upstream=strength, grad_out=grad,
                 accumulate=True, num_threads=num_threads,
-            )[0]
-            for w, grad in zip(arrays, grads, strict=True)
-        )  # fmt: skip
+            )[0]  # fmt: skip
         return value, grads
 
     def grad(self, parameters: Any, /, **keywords: Any) -> list[Array]:

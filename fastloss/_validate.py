@@ -214,7 +214,8 @@ def fits(
     smallest, largest = RANGES[dtype]
     normal = value == 0 or smallest <= abs(value) <= largest
     if not normal or not holds(float(dtype.type(value))):
-        fail(ValueError, loss, argument, str(value), f"{domain}, also when rounded to {dtype}")
+        expected = f"{domain}, also when rounded to {dtype} (0 or a normal number)"
+        fail(ValueError, loss, argument, str(value), expected)
 
 
 def _is_integer(value: Any) -> bool:

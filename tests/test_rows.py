@@ -522,6 +522,9 @@ def test_l2_penalty_keeps_arrays_apart():
     with pytest.raises(ValueError, match="l2_penalty: num_threads is 0"):
         fl.l2_penalty(one, num_threads=0)
     assert type(fl.l2_penalty([])) is float
+    huge = 2 * [np.array([1.3e154])]
+    assert fl.l2_penalty(huge, strength=2) == np.inf  # each is finite
+    assert fl.l2_penalty.value_and_grad(huge, strength=2)[0] == np.inf
 
 
 def test_l2_penalty_takes_what_can_be_an_array():
