@@ -33,6 +33,7 @@ _MODULES = (
     "_machine_code",
     "_math",
     "_own",
+    "_vectors",
 )
 _SOURCES = [*sorted(_PACKAGE.glob("_drivers/*.py")), *(_PACKAGE / f"{x}.py" for x in _MODULES)]
 # Read at import, like the code itself: what is compiled later is what was imported, not the file

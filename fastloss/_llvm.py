@@ -137,6 +137,18 @@ def either(typing_context, array, other):
     return (other if absent else array)(array, other), generate
 
 
+@intrinsic
+def unless(typing_context, present, array):
+    """Return the array, or None where there is something `present`."""
+    if not isinstance(present, types.NoneType):
+        return types.none(present, array), _nothing
+
+    def generate(context, builder, signature, arguments):
+        return impl_ret_borrowed(context, builder, array, arguments[1])
+
+    return array(present, array), generate
+
+
 def _nothing(context, builder, signature, arguments):
     return context.get_dummy_value()
 

@@ -24,6 +24,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from fastloss._jit import CALLABLE, MATHEMATICS
+from fastloss._vectors import Vector, constant, copies, integers_of
 
 MAX_ULP: dict[
     str, float
@@ -37,6 +38,7 @@ class Format(NamedTuple):
     bias: float  # of the exponent
     mantissa_bits: float
     smallest_normal: float
+    exp_vanishes: float  # 2**round(x / ln2) is below the normal numbers
     exp_lowest: float  # exp is a normal number from here ...
     exp_highest: float  # ... and finite up to here
     saturation: float  # exp(-saturation) is lost beside 1
@@ -70,6 +72,7 @@ FORMATS = {
         bias=127,
         mantissa_bits=23,
         smallest_normal=2.0**-126,
+        exp_vanishes=-88.33654,
         exp_lowest=-87.33654,
         exp_highest=88.72283,
         saturation=20,
@@ -86,6 +89,7 @@ FORMATS = {
         bias=1023,
         mantissa_bits=52,
         smallest_normal=2.0**-1022,
+        exp_vanishes=-709.3964185322641,
         exp_lowest=-708.3964185322641,
         exp_highest=709.782712893384,
         saturation=40,
@@ -110,6 +114,16 @@ FORMATS = {
     ),
 }
 # fmt: on
+
+
+def _float_of(kind):
+    """Return the type of the numbers of a vector; any other type is its own."""
+    return kind.dtype if isinstance(kind, Vector) else kind
+
+
+def _format_of(kind):
+    """Return the format of a float type or of a vector of such floats."""
+    return FORMATS[_float_of(kind)]
 
 
 def _llvm(name, arity):
@@ -174,6 +188,30 @@ def _add_exponent(typing_context, x, shifted):
 
 
 @intrinsic
+def _power_of_two(typing_context, shifted):
+    """Return 2**n from the float shifted = n + bias + shift, 0 for n = -bias."""
+
+    def codegen(context, builder, signature, arguments):
+        kind = arguments[0].type
+        bits = builder.bitcast(arguments[0], integers_of(kind))
+        places = constant(bits.type, int(_format_of(shifted).mantissa_bits))
+        return builder.bitcast(builder.shl(bits, places), kind)
+
+    return shifted(shifted), codegen
+
+
+@intrinsic
+def _at_least(typing_context, x, lowest):
+    """Return x, or `lowest` where x is less; NaN stays."""
+
+    def codegen(context, builder, signature, arguments):
+        x, lowest = arguments[0], copies(builder, arguments[1], arguments[0].type)
+        return builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+
+    return x(x, lowest), codegen
+
+
+@intrinsic
 def _split(typing_context, x):
     """(m, k) with x = m * 2**k and sqrt(1/2) <= m < sqrt(2), for normal positive x."""
 
@@ -203,7 +241,8 @@ def _polynomial(typing_context, x, coefficients):
 
     def codegen(context, builder, signature, arguments):
         value, terms = arguments
-        *terms, total = cgutils.unpack_tuple(builder, terms)
+        terms = (copies(builder, term, value.type) for term in cgutils.unpack_tuple(builder, terms))
+        *terms, total = terms
         for term in reversed(terms):
             total = builder.fadd(builder.fmul(total, value), term)
         return total
@@ -228,7 +267,7 @@ def _mathematics(max_ulp=None):
 
         @functools.wraps(implement)
         def implement_float(*kinds):
-            return implement(*kinds) if kinds[0] in FORMATS else None
+            return implement(*kinds) if _float_of(kinds[0]) in FORMATS else None
 
         overload(function, jit_options=MATHEMATICS)(implement_float)
         if max_ulp is not None:
@@ -244,7 +283,7 @@ def _reduce(x, shift):
 
     |high - low| <= ln2 / 2, high is exact, low = n * ln2_low is small.
     """
-    form = FORMATS[x]
+    form = _format_of(x)
 
     def reduce(x, shift):
         shifted = x * form.log2_e + shift
@@ -293,7 +332,7 @@ def exp_nonpositive(x):
 
     Parameters
     ----------
-    x : float32 or float64
+    x : float32 or float64, or a vector of them
         At most 88.3 (float64: 709.4). Above, inf included, the result is undefined.
 
     Returns
@@ -302,13 +341,12 @@ def exp_nonpositive(x):
         Within 1.2 ulp (measured 0.91; float64 0.88). Results below the smallest normal number are
         subnormal or 0. NaN gives NaN.
     """
-    form = FORMATS[x]
+    form = _format_of(x)
 
     def exp_nonpositive(x):
-        T = type(x)
-        lowest = form.exp_lowest - T(1)  # 2**n is 0 from here
-        shifted, high, low = _reduce(lowest if x < lowest else x, form.shift + form.bias)
-        return _polynomial(high - low, form.exp) * _add_exponent(T(0), shifted)
+        x = _at_least(x, form.exp_vanishes)
+        shifted, high, low = _reduce(x, form.shift + form.bias)
+        return _polynomial(high - low, form.exp) * _power_of_two(shifted)
 
     return exp_nonpositive
 

@@ -107,7 +107,7 @@ def apart(x, y, temperature):
     """Return ``(x - y) / temperature``."""
     if temperature is None:
         return x - y
-    return quotient(x - y, type(x)(temperature))
+    return quotient(x - y, temperature)
 
 
 @inlined

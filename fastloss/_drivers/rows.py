@@ -22,13 +22,17 @@ from fastloss._drivers.common import (
     store_for_powers,
     z_of_label,
 )  # fmt: skip
-from fastloss._llvm import either, item, on_stack, own_function, part_of
+from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
+from fastloss._llvm import either, item, on_stack, own_function, part_of, unless
 from fastloss._math import exp_nonpositive, log
 
 link: Any = None  # bound by the engine
 
-PIECE = 512
-"""Classes summed in the array's own precision before the sum moves on to float64."""
+GROUP = 16
+"""Rows at most that go together, step by step ..."""
+
+GROUPED = 1024
+"""... and have at most so many classes together: the group should stay in the L1 cache."""
 
 
 def hard_rows(
@@ -36,84 +40,107 @@ def hard_rows(
     clip, accumulate, options, curved, temperature, z_loss, others, mix, ignore_index, classes,
     inner, start, stop, share,
 ):  # fmt: skip
-    """Return the sum of the losses of rows start to stop: contiguous classes, integer labels."""
+    """Return the sum of the losses of rows start to stop: contiguous classes, integer labels.
+
+    Short rows go in groups, step by step: the maxima of all of them, then the exponentials, then
+    the losses, then the gradients. A row by itself would wait for each of its sums and logarithms;
+    here the next row is at work meanwhile, and the losses of a group are vector code.
+    """
     own_function()
     source = either(logits, grad)
     T = type(source[0])
-    scratch = on_stack(source.dtype, PIECE)
+    float64 = np.dtype(np.float64)
+    places, weights = on_stack(np.dtype(np.intp), GROUP), on_stack(float64, GROUP)
+    tops, gaps, rests = (
+        on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP), on_stack(float64, GROUP),
+    )  # fmt: skip
+    pulls, factors, inverses, at_label = (
+        on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP),
+        on_stack(float64, GROUP),
+    )  # fmt: skip
+    seconds, squares, second_at_label = (
+        on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP), on_stack(float64, GROUP),
+    )  # fmt: skip
+    group = min(GROUP, max(1, GROUPED // classes))
     loss_sum = 0.0
-    for row in range(start, stop):
-        label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, row)
-        x = part_of(source, row * classes, classes)
-        g = part_of(grad, row * classes, classes)
-        h = part_of(hess, row * classes, classes)
-        if weight == 0.0:
-            skip_row(g, h, losses, row, accumulate)
-            continue
-        y = np.uintp(label)
-        top = largest(x)
-        gap = apart(top, x[y], temperature)
-        own = np.float64(exp_nonpositive(-gap))
-        rest = 0.0
-        for first in range(0, classes, PIECE):
-            size = min(PIECE, classes - first)
-            piece = part_of(x, first, size)
-            powers = store_for_powers(g, accumulate, scratch, first, size)
-            here = np.int32(label - first)  # 32 bits, as many to a vector as there are powers
-            part = T(0)
-            for c in range(size):
-                e = exp_nonpositive(apart(piece[c], top, temperature))
-                powers[c] = e
-                part += T(0) if np.int32(c) == here else e
-            rest += np.float64(part)
-        total = rest + own
-        loss, slope, bend = link(rest, own, np.float64(gap), 1.0, *options)
-        excess = 0.0
-        if z_loss is not None:
-            z = z_of_label(z_loss, class_weight, label, np.float64)
-            log_sum = log_sum_exp(np.float64(top), total, temperature)
-            loss += z * log_sum * log_sum
-            excess = 2.0 * z * log_sum
-        if clip is not None:
-            loss = -log(clip_to(own / total, clip))
-        loss_sum += weight * loss
-        if losses is not None:
-            losses[row] = T(weight * loss)
+    for first in range(start, stop, group):
+        rows = min(group, stop - first)
+        for r in range(rows):
+            label, weights[r] = live_weight(
+                labels, ignore_index, classes, sample_weight, class_weight, first + r
+            )
+            places[r] = max(label, 0)
+            tops[r], gaps[r], rests[r] = T(0), T(0), 0.0  # of a row that does not count
+            if weights[r] != 0.0:
+                x = part_of(source, (first + r) * classes, classes)
+                tops[r] = largest_entry(x)
+                gaps[r] = apart(tops[r], x[np.uintp(label)], temperature)
+        for r in range(rows):
+            if weights[r] != 0.0:
+                x = part_of(source, (first + r) * classes, classes)
+                g = part_of(grad, (first + r) * classes, classes)
+                free = unless(accumulate, g)
+                rests[r] = powers_but_one(x, tops[r], temperature, places[r], free)
+
+        for r in range(rows):
+            weight, rest, own = weights[r], rests[r], np.float64(exp_nonpositive(-gaps[r]))
+            total = rest + own
+            loss, slope, bend = link(rest, own, np.float64(gaps[r]), 1.0, *options)
+            z, excess = 0.0, 0.0
+            if z_loss is not None:
+                z = z_of_label(z_loss, class_weight, places[r], np.float64)
+                log_sum = log_sum_exp(np.float64(tops[r]), total, temperature)
+                loss += z * log_sum * log_sum
+                excess = 2.0 * z * log_sum
+            if clip is not None:
+                loss = -log(clip_to(own / total, clip))
+            loss = weight * loss if weight != 0.0 else 0.0
+            loss_sum += loss
+            if losses is not None:
+                losses[first + r] = T(loss)
+            if grad is not None:
+                scale = gradient_scale(share, weight, upstream, first + r, temperature)
+                pull = scale * (slope + excess)
+                pulls[r], factors[r], inverses[r] = T(pull), T(pull / total), T(1.0 / total)
+                if clip is None:
+                    at_label[r] = scale * (excess * own - slope * rest) / total
+                else:
+                    at_label[r] = scale * (clip_to(own / total, clip) - 1.0)
+                if hess is not None:
+                    p, q = own / total, rest / total
+                    second, bent = per_temperature(pull, temperature), 0.0
+                    if curved is not None:
+                        bent = per_temperature(scale * bend, temperature)
+                    square = per_temperature(scale * (2.0 * z), temperature)
+                    seconds[r], squares[r] = T(second), T(bent + square)
+                    second_at_label[r] = second * p * q + bent * q * q + square * p * p
 
         if grad is not None:
-            scale = gradient_scale(share, weight, upstream, row, temperature)
-            pull = scale * (slope + excess)
-            inverse = T(1.0 / total)
-            if hess is not None:
-                second = per_temperature(pull, temperature)
-                for c in range(h.size):
-                    p = power(g, x, c, top, accumulate, temperature) * inverse
-                    h[c] = T(second) * (p * (T(1) - p))
-                at_label = second * (own / total) * (rest / total)
-                if curved is not None:
-                    square = per_temperature(scale * bend, temperature)
-                    at_label += square * (rest / total) * (rest / total)
+            for r in range(rows):
+                y = np.uintp(places[r])
+                x = part_of(source, (first + r) * classes, classes)
+                g = part_of(grad, (first + r) * classes, classes)
+                h = part_of(hess, (first + r) * classes, classes)
+                if weights[r] == 0.0:
+                    skip_row(g, h, None, first + r, accumulate)
+                    continue
+                if hess is not None:
                     for c in range(h.size):
-                        p = power(g, x, c, top, accumulate, temperature) * inverse
-                        h[c] += T(square) * (p * p)
-                if z_loss is not None:
-                    square = per_temperature(scale * (2.0 * z), temperature)
-                    at_label += square * (own / total) * (own / total)
-                    for c in range(h.size):
-                        p = power(g, x, c, top, accumulate, temperature) * inverse
-                        h[c] += T(square) * (p * p)
-                h[y] = T(at_label)
-            before = 0.0 if accumulate is None else np.float64(g[y])
-            if clip is None:
-                factor = T(pull / total)
-                for c in range(g.size):
-                    put(g, c, factor * power(g, x, c, top, accumulate, temperature), accumulate)
-                g[y] = T(before + scale * (excess * own - slope * rest) / total)
-            else:
-                for c in range(g.size):
-                    p = power(g, x, c, top, accumulate, temperature) * inverse
-                    put(g, c, T(pull) * clip_to(p, clip), accumulate)
-                g[y] = T(before + scale * (clip_to(own / total, clip) - 1.0))
+                        p = power(g, x, c, tops[r], accumulate, temperature) * inverses[r]
+                        h[c] = seconds[r] * (p * (T(1) - p)) + squares[r] * (p * p)
+                    h[y] = T(second_at_label[r])
+                before = 0.0 if accumulate is None else np.float64(g[y])
+                if clip is not None:
+                    for c in range(g.size):
+                        p = power(g, x, c, tops[r], accumulate, temperature) * inverses[r]
+                        put(g, c, pulls[r] * clip_to(p, clip), accumulate)
+                elif accumulate is not None:
+                    for c in range(g.size):
+                        e = exp_nonpositive(apart(x[c], tops[r], temperature))
+                        g[c] += factors[r] * e
+                else:
+                    multiply(g, factors[r])
+                g[y] = T(before + at_label[r])
     return loss_sum
 
 

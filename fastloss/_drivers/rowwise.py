@@ -17,7 +17,7 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 from fastloss._drivers.common import inlined, live_weight, put
-from fastloss._drivers.softmax import BLOCK, MAX_BLOCKS, TABLE, scan
+from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
 from fastloss._llvm import (
     flattened,
@@ -196,7 +196,7 @@ def rowwise_driver(
     for the mean's own. Returns the reduced value and a status: -1 for success, or the first row
     whose label is outside (nothing is written then).
     """
-    step = max(1, BLOCK // classes, rows // MAX_BLOCKS + 1)
+    step = rows_of_block(rows, classes)
     blocks = (rows + step - 1) // step
     table = on_stack(np.dtype(np.float64), TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)

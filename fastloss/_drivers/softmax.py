@@ -40,6 +40,9 @@ tiled: Any = None
 BLOCK = 4096
 """Elements per block at least, the unit of parallel work and of the ordered sum."""
 
+PLENTY = 16
+"""Blocks that keep all threads busy: with so many, blocks grow up to four times as large."""
+
 MAX_BLOCKS = 1024
 """Larger batches get larger blocks, so that the partial sums stay within 8 KB."""
 
@@ -48,6 +51,13 @@ SCANNED_SERIALLY = 4096
 
 TABLE = 2 * MAX_BLOCKS
 """Numbers of the blocks' table: a sum and a row of each."""
+
+
+@inlined
+def rows_of_block(rows, classes):
+    """Return the rows of a block, which depend on the batch alone, not on the threads."""
+    elements = min(max(rows * classes // PLENTY, BLOCK), 4 * BLOCK)
+    return max(1, elements // classes, rows // MAX_BLOCKS + 1)
 
 
 @njit(**LOOPS)
@@ -176,7 +186,7 @@ def softmax_driver(
             return np.nan, OVERLAP
         if dense is not None and overlaps(grad, dense):
             return np.nan, OVERLAP
-    step = max(1, BLOCK // classes, rows // MAX_BLOCKS + 1)
+    step = rows_of_block(rows, classes)
     step = (step + LANES - 1) // LANES * LANES if classes <= TILE_CLASSES or inner > 1 else step
     blocks = (rows + step - 1) // step
     table = on_stack(np.dtype(np.float64), TABLE)

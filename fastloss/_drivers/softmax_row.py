@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from fastloss._drivers.common import inlined
-from fastloss._drivers.rows import PIECE
+from fastloss._drivers.row_vectors import PIECE
 from fastloss._jit import MATHEMATICS
 from fastloss._llvm import part_of
 from fastloss._math import exp_nonpositive, log, log1p, maximum

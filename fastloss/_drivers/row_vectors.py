@@ -1,0 +1,100 @@
+"""The passes over one row of classes, in explicit vectors (`_vectors`).
+
+Four registers at a time, as long as there are so many, then one; the last one overlaps what is done
+already where the classes do not fill it. It is loaded first, as results may take the place of what
+they are computed from.
+"""
+
+import numpy as np
+
+from fastloss._drivers.common import apart, inlined, largest
+from fastloss._math import exp_nonpositive
+from fastloss._vectors import (
+    add_lanes,
+    lanes_of,
+    larger,
+    largest_lane,
+    largest_register,
+    load,
+    spread,
+    store,
+    sum_of_lanes,
+    sum_of_registers,
+)
+
+PIECE = 512
+"""Classes summed in the array's own precision before the sum moves on to float64."""
+
+
+@inlined
+def largest_entry(x):
+    """Return the largest entry of a row; of a row with NaN, NaN or the largest number."""
+    lanes = lanes_of(x)
+    if x.size < lanes:
+        return largest(x)
+    one, i = load(x, 0, 1), lanes
+    if x.size >= 4 * lanes:
+        four, i = load(x, 0, 4), 4 * lanes
+        while i <= x.size - 4 * lanes:
+            four = larger(four, load(x, i, 4))
+            i += 4 * lanes
+        one = largest_register(four)
+    while i < x.size - lanes:
+        one = larger(one, load(x, i, 1))
+        i += lanes
+    return largest_lane(larger(one, load(x, x.size - lanes, 1)))
+
+
+@inlined
+def powers_but_one(x, top, temperature, label, powers):
+    """Return the sum of ``exp((x - top) / temperature)`` in float64, the label's left out.
+
+    The powers, the label's among them, are stored in `powers`, which may be x, unless it is None.
+    """
+    T = type(x[0])
+    lanes = lanes_of(x)
+    rest = 0.0
+    if x.size < lanes:
+        for c in range(x.size):
+            e = exp_nonpositive(apart(x[c], top, temperature))
+            if powers is not None:
+                powers[c] = e
+            rest += 0.0 if c == label else np.float64(e)
+        return rest
+    end, i = load(x, x.size - lanes, 1), 0
+    for first in range(0, x.size, PIECE):
+        last = min(first + PIECE, x.size)
+        four = spread(T(0), 4)
+        while i <= last - 4 * lanes:
+            e = exp_nonpositive(apart(load(x, i, 4), top, temperature))
+            if powers is not None:
+                store(powers, i, e)
+            four = add_lanes(four, e, 0, label - i)
+            i += 4 * lanes
+        one = sum_of_registers(four)
+        while i < last:
+            start, vector = x.size - lanes, end
+            if i <= start:
+                start, vector = i, load(x, i, 1)
+            e = exp_nonpositive(apart(vector, top, temperature))
+            if powers is not None:
+                store(powers, start, e)
+            one = add_lanes(one, e, i - start, label - start)
+            i += lanes
+        rest += np.float64(sum_of_lanes(one))
+    return rest
+
+
+@inlined
+def multiply(g, factor):
+    """Multiply a row by a factor in place."""
+    lanes = lanes_of(g)
+    if g.size < lanes:
+        for c in range(g.size):
+            g[c] *= factor
+        return
+    end, i = load(g, g.size - lanes, 1) * factor, 0
+    while i < g.size - lanes:
+        store(g, i, load(g, i, 1) * factor)
+        i += lanes
+    store(g, g.size - lanes, end)

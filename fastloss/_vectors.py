@@ -1,0 +1,239 @@
+"""Vectors as a type of compiled code, for loops over a few dozen entries.
+
+A vector fills registers of 64 bytes, each of 16 float32 or 8 float64: one, or several whose
+instructions then run side by side. LLVM splits them where registers are shorter. The arithmetic is
+that of the numbers, lane by lane, and a number beside a vector stands for copies of it.
+`_math.exp_nonpositive` takes vectors too. What LLVM makes of a plain loop needs three parts, one
+for many vectors, one for a few and a scalar one for what is left, which may cost as much as all of
+the vectors. Written in vectors, the last one simply overlaps the one before.
+"""
+
+import functools
+import operator
+
+from llvmlite import ir
+from numba import types
+from numba.core.datamodel import models
+from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+
+BYTES = 64
+"""The size of a register."""
+
+
+class Vector(types.Type):
+    """The Numba type of a vector of floats that fills some registers."""
+
+    def __init__(self, dtype, registers=1):
+        self.dtype = dtype
+        self.lanes = registers * 8 * BYTES // dtype.bitwidth
+        super().__init__(name=f"Vector({dtype} x {self.lanes})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        element = manager.lookup(kind.dtype).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
+
+
+def copies(builder, value, like):
+    """Generate copies of a scalar, as many as an LLVM type has lanes; no scalar type has any."""
+    if not isinstance(like, ir.VectorType) or isinstance(value.type, ir.VectorType):
+        return value
+    blank = ir.Constant(ir.VectorType(value.type, like.count), ir.Undefined)
+    first = builder.insert_element(blank, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, blank, _places([0] * like.count))
+
+
+def integers_of(kind):
+    """Return the LLVM type of the bit patterns of a float or a vector of floats."""
+    if isinstance(kind, ir.VectorType):
+        return ir.VectorType(integers_of(kind.element), kind.count)
+    return ir.IntType(64 if isinstance(kind, ir.DoubleType) else 32)
+
+
+def constant(kind, value):
+    """Return a constant of an LLVM type, in each lane of a vector."""
+    return kind([value] * kind.count) if isinstance(kind, ir.VectorType) else kind(value)
+
+
+def _places(numbers):
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
+
+
+def _arithmetic(operation, instruction):
+    """Let vectors take an operation of Python between each other and with floats."""
+
+    @type_callable(operation)
+    def type_of(context):
+        def typer(a, b):
+            vectors = [kind for kind in (a, b) if isinstance(kind, Vector)]
+            if vectors and all(kind in (vectors[0], vectors[0].dtype) for kind in (a, b)):
+                return vectors[0]
+            return None
+
+        return typer
+
+    def generate(context, builder, signature, arguments):
+        like = context.get_value_type(signature.return_type)
+        return getattr(builder, instruction)(*(copies(builder, x, like) for x in arguments))
+
+    for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
+        lower_builtin(operation, *kinds)(generate)
+
+
+_arithmetic(operator.add, "fadd")
+_arithmetic(operator.sub, "fsub")
+_arithmetic(operator.mul, "fmul")
+_arithmetic(operator.truediv, "fdiv")
+
+
+@intrinsic
+def lanes_of(typing_context, array):
+    """Return the number of entries of an array of floats that fill a register, a constant."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.intp, Vector(array.dtype).lanes)
+
+    return types.intp(array), generate
+
+
+@intrinsic(prefer_literal=True)
+def spread(typing_context, x, registers):
+    """Return copies of a number, a vector that fills so many registers (a literal)."""
+    kind = Vector(x, registers.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        return copies(builder, arguments[0], context.get_value_type(kind))
+
+    return kind(x, registers), generate
+
+
+def _address(context, builder, kind, array, i, vector):
+    """Generate the address of the vector that begins at entry i of a contiguous array."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [i], inbounds=True), vector.as_pointer())
+
+
+@intrinsic(prefer_literal=True)
+def load(typing_context, array, i, registers):
+    """Return the vector that begins at entry i of a contiguous array, unchecked.
+
+    It fills so many registers (a literal).
+    """
+    kind = Vector(array.dtype, registers.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        source, start, _ = arguments
+        vector = context.get_value_type(kind)
+        place = _address(context, builder, array, source, start, vector)
+        return builder.load(place, align=array.dtype.bitwidth // 8)
+
+    return kind(array, types.intp, registers), generate
+
+
+@intrinsic
+def store(typing_context, array, i, vector):
+    """Write a vector to the entries of a contiguous array from i on, unchecked."""
+
+    def generate(context, builder, signature, arguments):
+        target, start, values = arguments
+        place = _address(context, builder, array, target, start, values.type)
+        builder.store(values, place, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+def _larger(builder, a, b):
+    return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def _folded(builder, vector, count, operation):
+    """Generate the vector of `count` lanes in which an operation unites lanes so far apart."""
+    parts = [
+        builder.shuffle_vector(vector, vector, _places(range(first, first + count)))
+        for first in range(0, vector.type.count, count)
+    ]
+    return functools.reduce(operation, parts)
+
+
+@intrinsic
+def larger(typing_context, a, b):
+    """Return the larger number of each lane; of a NaN and a number, the number or the NaN."""
+
+    def generate(context, builder, signature, arguments):
+        return _larger(builder, *arguments)
+
+    return a(a, a), generate
+
+
+@intrinsic
+def add_lanes(typing_context, total, vector, first, missing):
+    """Return the sum of two vectors, but the lanes before `first` and the `missing` one of total.
+
+    Both are lane numbers; a missing lane that does not exist leaves none out.
+    """
+
+    def generate(context, builder, signature, arguments):
+        total, vector, first, missing = arguments
+        word = ir.IntType(32)
+        lanes = _places(range(vector.type.count))
+        first, missing = (
+            copies(builder, builder.trunc(x, word), vector.type) for x in (first, missing)
+        )
+        wanted = builder.and_(
+            builder.icmp_signed(">=", lanes, first), builder.icmp_signed("!=", lanes, missing)
+        )
+        return builder.select(wanted, builder.fadd(total, vector), total)
+
+    return total(total, vector, types.intp, types.intp), generate
+
+
+@intrinsic
+def largest_register(typing_context, vector):
+    """Return the largest numbers of each lane of the registers, one register of them."""
+    kind = Vector(vector.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return _folded(builder, arguments[0], kind.lanes, functools.partial(_larger, builder))
+
+    return kind(vector), generate
+
+
+@intrinsic
+def sum_of_registers(typing_context, vector):
+    """Return the sums of each lane of the registers, one register of them."""
+    kind = Vector(vector.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return _folded(builder, arguments[0], kind.lanes, builder.fadd)
+
+    return kind(vector), generate
+
+
+def _reduced(builder, vector, operation):
+    """Generate the result of an associative operation over all lanes, halves first."""
+    while vector.type.count > 1:
+        vector = _folded(builder, vector, vector.type.count // 2, operation)
+    return builder.extract_element(vector, ir.IntType(32)(0))
+
+
+@intrinsic
+def largest_lane(typing_context, vector):
+    """Return the largest number of a vector; of NaN and numbers, a number or NaN."""
+
+    def generate(context, builder, signature, arguments):
+        return _reduced(builder, arguments[0], functools.partial(_larger, builder))
+
+    return vector.dtype(vector), generate
+
+
+@intrinsic
+def sum_of_lanes(typing_context, vector):
+    """Return the sum of the numbers of a vector, in pairs."""
+
+    def generate(context, builder, signature, arguments):
+        return _reduced(builder, arguments[0], builder.fadd)
+
+    return vector.dtype(vector), generate
