@@ -13,6 +13,7 @@ import operator
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
@@ -143,6 +144,53 @@ def store(typing_context, array, i, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), generate
+
+
+def _masked(context, builder, kind, array, vector):
+    """Generate what LLVM's masked accesses take of an array that is shorter than the vector."""
+    data = context.make_array(kind)(context, builder, array)
+    word = ir.IntType(32)
+    size = copies(builder, builder.trunc(data.nitems, word), vector)
+    mask = builder.icmp_signed("<", _places(range(vector.count)), size)
+    return builder.bitcast(data.data, vector.as_pointer()), word(kind.dtype.bitwidth // 8), mask
+
+
+def _call(builder, name, vector, result, arguments):
+    """Generate a call of an LLVM intrinsic for vectors in memory."""
+    number = "f64" if isinstance(vector.element, ir.DoubleType) else "f32"
+    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    name = f"{name}.v{vector.count}{number}.p0"
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    return builder.call(function, arguments)
+
+
+@intrinsic
+def load_short(typing_context, array, filling):
+    """Return a contiguous array that is shorter than a register, filled up with a number."""
+    kind = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(kind)
+        place, align, mask = _masked(context, builder, array, arguments[0], vector)
+        filling = copies(builder, arguments[1], vector)
+        given = [place, align, mask, filling]
+        return _call(builder, "llvm.masked.load", vector, vector, given)
+
+    return kind(array, array.dtype), generate
+
+
+@intrinsic
+def store_short(typing_context, array, vector):
+    """Write the first lanes of a register to a contiguous array that is shorter."""
+
+    def generate(context, builder, signature, arguments):
+        values = arguments[1]
+        place, align, mask = _masked(context, builder, array, arguments[0], values.type)
+        given = [values, place, align, mask]
+        _call(builder, "llvm.masked.store", values.type, ir.VoidType(), given)
+        return context.get_dummy_value()
+
+    return types.void(array, vector), generate
 
 
 def _larger(builder, a, b):

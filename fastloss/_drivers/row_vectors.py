@@ -7,7 +7,7 @@ they are computed from.
 
 import numpy as np
 
-from fastloss._drivers.common import apart, inlined, largest
+from fastloss._drivers.common import apart, inlined
 from fastloss._math import exp_nonpositive
 from fastloss._vectors import (
     add_lanes,
@@ -16,8 +16,10 @@ from fastloss._vectors import (
     largest_lane,
     largest_register,
     load,
+    load_short,
     spread,
     store,
+    store_short,
     sum_of_lanes,
     sum_of_registers,
 )
@@ -31,7 +33,7 @@ def largest_entry(x):
     """Return the largest entry of a row; of a row with NaN, NaN or the largest number."""
     lanes = lanes_of(x)
     if x.size < lanes:
-        return largest(x)
+        return largest_lane(load_short(x, type(x[0])(-np.inf)))
     one, i = load(x, 0, 1), lanes
     if x.size >= 4 * lanes:
         four, i = load(x, 0, 4), 4 * lanes
@@ -53,15 +55,12 @@ def powers_but_one(x, top, temperature, label, powers):
     """
     T = type(x[0])
     lanes = lanes_of(x)
-    rest = 0.0
     if x.size < lanes:
-        for c in range(x.size):
-            e = exp_nonpositive(apart(x[c], top, temperature))
-            if powers is not None:
-                powers[c] = e
-            rest += 0.0 if c == label else np.float64(e)
-        return rest
-    end, i = load(x, x.size - lanes, 1), 0
+        e = exp_nonpositive(apart(load_short(x, T(-np.inf)), top, temperature))
+        if powers is not None:
+            store_short(powers, e)
+        return np.float64(sum_of_lanes(add_lanes(spread(T(0), 1), e, 0, label)))
+    end, rest, i = load(x, x.size - lanes, 1), 0.0, 0
     for first in range(0, x.size, PIECE):
         last = min(first + PIECE, x.size)
         four = spread(T(0), 4)
@@ -90,8 +89,7 @@ def multiply(g, factor):
     """Multiply a row by a factor in place."""
     lanes = lanes_of(g)
     if g.size < lanes:
-        for c in range(g.size):
-            g[c] *= factor
+        store_short(g, load_short(g, factor) * factor)
         return
     end, i = load(g, g.size - lanes, 1) * factor, 0
     while i < g.size - lanes:
