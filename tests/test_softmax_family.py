@@ -532,3 +532,25 @@ def test_z_loss_of_a_class_without_weight(classes, rng):
     ):
         assert value == pytest.approx(others[0], rel=1e-13)
         np.testing.assert_allclose(grad, others[1], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("mass", [1.0, 2.5, 0.0])
+@pytest.mark.parametrize("classes", [10, 100])
+@every_dtype
+def test_dense_targets_need_not_be_distributions(classes, mass, dtype):
+    """The total weight is taken for the number of rows first; a sample weight of 1 is summed."""
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(300, classes)).astype(dtype)
+    target = rng.random((300, classes))
+    target = (mass * target / target.sum(axis=1, keepdims=True)).astype(dtype)
+    ones, epsilon = np.ones(300, dtype), np.finfo(dtype).eps
+    for broken in (None, np.nan, np.inf):
+        if broken is not None:
+            target[7, 1] = broken
+        taken = fl.softmax_cross_entropy.value_grad_hess(logits, target)
+        summed = fl.softmax_cross_entropy.value_grad_hess(logits, target, sample_weight=ones)
+        np.testing.assert_allclose(taken[0], summed[0], rtol=1e-14)
+        for one, other in zip(taken[1:], summed[1:], strict=True):
+            # An entry is a difference of terms of up to a row's share of the whole.
+            np.testing.assert_allclose(one, other, rtol=2 * epsilon, atol=2 * epsilon / 300)
+        assert np.isnan(taken[1]).any(axis=1).sum() == (broken is not None and mass != 0)

@@ -116,6 +116,35 @@ def scan_mixed(
     return mass, outside
 
 
+@njit(**LOOPS)
+def excess_of(dense, classes, inner, start, stop):
+    """Return how much the target masses of rows start to stop exceed 1 each, all together.
+
+    A row whose mass is NaN or inf does not count, like in `scan_mixed`. The sum of the masses
+    themselves would round off what is of interest here.
+    """
+    own_function()
+    excess = 0.0
+    if dense is not None:
+        for row in range(start, stop):
+            place = row // inner * classes * inner + row % inner
+            mass = 0.0
+            for c in range(classes):
+                mass += np.float64(dense[np.uintp(place + c * inner)])
+            excess += (mass if abs(mass) < np.inf else 0.0) - 1.0
+    return excess
+
+
+@njit(**LOOPS)
+def rescale(array, factor, first, size):
+    """Multiply a part of an array by a factor; all that is multiplied by 0 is 0."""
+    own_function()
+    if array is not None:
+        here = part_of(array, first, size)
+        for i in range(size):
+            here[i] = here[i] * here.dtype.type(factor) if factor != 0.0 else here.dtype.type(0)
+
+
 @inlined
 def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inner, start, stop):
     """Do what `scan_mixed` does for labels that are not mixed."""
@@ -174,7 +203,10 @@ def softmax_driver(
 ):  # fmt: skip
     """Check the labels, find the divisor, run the blocks, combine their sums in order.
 
-    A `divisor` of NaN asks for the mean's own. Returns the reduced value and a status: -1 for
+    A `divisor` of NaN asks for the mean's own, which is the total weight. Where that is the mass of
+    dense targets, nearly always a distribution in each row, it is taken for the number of rows: the
+    targets are then summed while they are in the cache for their loss, and the gradient is mended
+    if they were no distributions. Returns the reduced value and a status: -1 for
     success, the first row whose label is outside, or OVERLAP (nothing is written in both cases).
     The extra outputs of a block (`correct`, with an entry for each, asks for them) are taken before
     its rows are worked on: their logits may be where the gradient goes.
@@ -191,7 +223,12 @@ def softmax_driver(
     blocks = (rows + step - 1) // step
     table = on_stack(np.dtype(np.float64), TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
-    if labels is not None or np.isnan(divisor):
+    excess = outside  # the one is of dense targets, the other of labels
+    taken = labels is None and sample_weight is None and class_weight is None
+    taken = taken and accumulate is None and np.isnan(divisor)
+    if taken:
+        divisor = np.float64(rows)
+    elif labels is not None or np.isnan(divisor):
         if labels is not None and rows <= SCANNED_SERIALLY:
             for b in range(blocks):
                 sums[b], outside[b] = scan_mixed(
@@ -233,6 +270,19 @@ def softmax_driver(
             smoothing, clip, accumulate, options, curved, temperature, z_loss, others, mix,
             ignore_index, classes, inner, b * step, min(rows, (b + 1) * step), share,
         )  # fmt: skip
+        if taken:
+            excess[b] = excess_of(dense, classes, inner, b * step, min(rows, (b + 1) * step))
+    if taken:
+        T = type(either(logits, grad)[0])
+        divisor = rows + in_order(excess)
+        if T(divisor) != T(rows):
+            factor = rows / divisor if divisor != 0.0 else 0.0
+            for b in prange(blocks):
+                size = (min(rows, (b + 1) * step) - b * step) * classes
+                rescale(grad, factor, b * step * classes, size)
+                rescale(hess, factor, b * step * classes, size)
+        if divisor == 0.0:
+            return 0.0, -1
     return in_order(sums) / divisor, -1
 
 
