@@ -56,8 +56,11 @@ TABLE = 2 * MAX_BLOCKS
 @inlined
 def rows_of_block(rows, classes):
     """Return the rows of a block, which depend on the batch alone, not on the threads."""
-    elements = min(max(rows * classes // PLENTY, BLOCK), 4 * BLOCK)
-    return max(1, elements // classes, rows // MAX_BLOCKS + 1)
+    elements = rows * classes // PLENTY
+    elements = elements if elements > BLOCK else BLOCK
+    elements = elements if elements < 4 * BLOCK else 4 * BLOCK
+    step, least = elements // classes, rows // MAX_BLOCKS + 1
+    return step if step > least else least
 
 
 @njit(**LOOPS)
@@ -125,13 +128,12 @@ def excess_of(dense, classes, inner, start, stop):
     """
     own_function()
     excess = 0.0
-    if dense is not None:
-        for row in range(start, stop):
-            place = row // inner * classes * inner + row % inner
-            mass = 0.0
-            for c in range(classes):
-                mass += np.float64(dense[np.uintp(place + c * inner)])
-            excess += (mass if abs(mass) < np.inf else 0.0) - 1.0
+    for row in range(start, stop):
+        place = row // inner * classes * inner + row % inner
+        mass = 0.0
+        for c in range(classes):
+            mass += np.float64(dense[np.uintp(place + c * inner)])
+        excess += (mass if abs(mass) < np.inf else 0.0) - 1.0
     return excess
 
 
@@ -139,10 +141,10 @@ def excess_of(dense, classes, inner, start, stop):
 def rescale(array, factor, first, size):
     """Multiply a part of an array by a factor; all that is multiplied by 0 is 0."""
     own_function()
-    if array is not None:
-        here = part_of(array, first, size)
-        for i in range(size):
-            here[i] = here[i] * here.dtype.type(factor) if factor != 0.0 else here.dtype.type(0)
+    T = type(array[0])
+    here = part_of(array, first, size)
+    for i in range(size):
+        here[i] = here[i] * T(factor) if factor != 0.0 else T(0)
 
 
 @inlined
@@ -270,17 +272,19 @@ def softmax_driver(
             smoothing, clip, accumulate, options, curved, temperature, z_loss, others, mix,
             ignore_index, classes, inner, b * step, min(rows, (b + 1) * step), share,
         )  # fmt: skip
-        if taken:
+        if dense is not None and taken:
             excess[b] = excess_of(dense, classes, inner, b * step, min(rows, (b + 1) * step))
-    if taken:
+    if dense is not None and taken:
         T = type(either(logits, grad)[0])
         divisor = rows + in_order(excess)
         if T(divisor) != T(rows):
             factor = rows / divisor if divisor != 0.0 else 0.0
             for b in prange(blocks):
                 size = (min(rows, (b + 1) * step) - b * step) * classes
-                rescale(grad, factor, b * step * classes, size)
-                rescale(hess, factor, b * step * classes, size)
+                if grad is not None:
+                    rescale(grad, factor, b * step * classes, size)
+                if hess is not None:
+                    rescale(hess, factor, b * step * classes, size)
         if divisor == 0.0:
             return 0.0, -1
     return in_order(sums) / divisor, -1
