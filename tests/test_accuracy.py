@@ -230,6 +230,7 @@ def test_softmax_of_a_vocabulary(dtype):
     assert_softmax(logits, np.array([12345, 50256]))
 
 
+@pytest.mark.thorough
 def test_softmax_soft_targets(dtype):
     """Where A p and a nearly cancel, the rounding of the larger of the two is what remains."""
     rng = np.random.default_rng(3)
@@ -240,6 +241,7 @@ def test_softmax_soft_targets(dtype):
         assert_softmax(logits, target, by_larger_term=True)
 
 
+@pytest.mark.thorough
 def test_softmax_weighted_and_smoothed(dtype):
     rng = np.random.default_rng(4)
     logits = (np.array([1, 10, 60]).repeat(4)[:, None] * rng.random((12, 40))).astype(dtype)

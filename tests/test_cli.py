@@ -221,6 +221,7 @@ for few in (pred[:3], pred[:12].reshape(3, 4), pred):
 """
 
 
+@pytest.mark.thorough
 def test_warmup_leaves_nothing_to_compile(tmp_path, child_environment):
     def run(*words):
         environment = {**child_environment, "NUMBA_CACHE_DIR": str(tmp_path)}

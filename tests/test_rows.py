@@ -14,10 +14,10 @@ STEP = mpf(2) ** -130
 ROWS = [loss for loss in ALL if loss.family == "rowwise" and loss.name != "info_nce"]
 LABELS = [loss for loss in ROWS if "ignore_index" in loss.family_keywords]
 SEVERAL = [loss for loss in ALL if loss._other_names]
+OTHER_KINDS = (fl.softmax_kl, fl.entropy, fl.triplet_margin)
 REPRESENTATIVES = [
     fl.nll,
-    fl.softmax_kl,
-    *(pytest.param(loss, marks=pytest.mark.thorough) for loss in (fl.entropy, fl.triplet_margin)),
+    *(pytest.param(loss, marks=pytest.mark.thorough) for loss in OTHER_KINDS),
 ]
 """A target of each kind, and several inputs: the template is the same code in all the others."""
 
