@@ -1,4 +1,4 @@
-"""Scalar exp, log and their relatives which LLVM turns into vector code.
+"""exp, log and their relatives as scalar code which LLVM turns into vector code.
 
 Numba has no vector exp or log, and one call into the C library keeps a whole loop scalar. The
 functions here are straight-line arithmetic (no branch, no call, no table), so that a loop around

@@ -1,7 +1,7 @@
 """Vectors as a type of compiled code, for loops over a few dozen entries.
 
 A vector fills registers of 64 bytes, each of 16 float32 or 8 float64: one, or several whose
-instructions then run side by side. LLVM splits them where registers are shorter. The arithmetic is
+instructions then run side by side. LLVM splits them where the CPU's are shorter. The arithmetic is
 that of the numbers, lane by lane, and a number beside a vector stands for copies of it.
 `_math.exp_nonpositive` takes vectors too. What LLVM makes of a plain loop needs three parts, one
 for many vectors, one for a few and a scalar one for what is left, which may cost as much as all of
@@ -18,7 +18,7 @@ from numba.core.datamodel import models
 from numba.extending import intrinsic, lower_builtin, register_model, type_callable
 
 BYTES = 64
-"""The size of a register."""
+"""The size of a register, as we count them."""
 
 
 class Vector(types.Type):

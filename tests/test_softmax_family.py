@@ -534,11 +534,11 @@ def test_z_loss_of_a_class_without_weight(classes, rng):
         np.testing.assert_allclose(grad, others[1], rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("mass", [1.0, 2.5, 0.0])
+@pytest.mark.parametrize("mass", [1.0, 1 + 1e-5, 2.5, 1e-20, 0.0])
 @pytest.mark.parametrize("classes", [10, 100])
 @every_dtype
 def test_dense_targets_need_not_be_distributions(classes, mass, dtype):
-    """The total weight is taken for the number of rows first; a sample weight of 1 is summed."""
+    """The total weight is assumed to be the number of rows; beside sample weights it is summed."""
     rng = np.random.default_rng(5)
     logits = rng.normal(size=(300, classes)).astype(dtype)
     target = rng.random((300, classes))
@@ -547,10 +547,22 @@ def test_dense_targets_need_not_be_distributions(classes, mass, dtype):
     for broken in (None, np.nan, np.inf):
         if broken is not None:
             target[7, 1] = broken
-        taken = fl.softmax_cross_entropy.value_grad_hess(logits, target)
+        assumed = fl.softmax_cross_entropy.value_grad_hess(logits, target)
         summed = fl.softmax_cross_entropy.value_grad_hess(logits, target, sample_weight=ones)
-        np.testing.assert_allclose(taken[0], summed[0], rtol=1e-14)
-        for one, other in zip(taken[1:], summed[1:], strict=True):
-            # An entry is a difference of terms of up to a row's share of the whole.
-            np.testing.assert_allclose(one, other, rtol=2 * epsilon, atol=2 * epsilon / 300)
-        assert np.isnan(taken[1]).any(axis=1).sum() == (broken is not None and mass != 0)
+        np.testing.assert_allclose(assumed[0], summed[0], rtol=1e-14)
+        for one, other in zip(assumed[1:], summed[1:], strict=True):
+            # Differences of two terms up to 1 / 300, each rounded twice, in both of the results.
+            np.testing.assert_allclose(one, other, rtol=4 * epsilon, atol=4 * epsilon / 300)
+        assert np.isnan(assumed[1]).any(axis=1).sum() == (broken is not None and mass != 0)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_an_infinite_weight_has_an_infinite_hessian(classes, rng):
+    """Not NaN, which would be infinity times the 0 of a z-loss that nobody asked for."""
+    logits, labels = fl.softmax_cross_entropy.sample(rng, "float32", (4, classes))
+    upstream = np.array([1, 0, np.inf, 1], "f4")
+    hess = fl.softmax_cross_entropy.value_grad_hess(
+        logits, labels, reduction="none", upstream=upstream
+    )[2]
+    assert np.isinf(hess[2]).all()
+    assert np.isfinite(np.delete(hess, 2, axis=0)).all()

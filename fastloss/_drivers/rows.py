@@ -29,10 +29,10 @@ from fastloss._math import exp_nonpositive, log
 link: Any = None  # bound by the engine
 
 GROUP = 16
-"""Rows at most that go together, step by step ..."""
+"""Rows of a group at most."""
 
-GROUPED = 1024
-"""... and have at most so many classes together: the group should stay in the L1 cache."""
+GROUP_CLASSES = 1024
+"""Classes of all rows of a group at most, unless it is a single one: they stay in the L1 cache."""
 
 
 def hard_rows(
@@ -61,7 +61,7 @@ def hard_rows(
     seconds, squares, second_at_label = (
         on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP), on_stack(float64, GROUP),
     )  # fmt: skip
-    group = min(GROUP, max(1, GROUPED // classes))
+    group = min(GROUP, max(1, GROUP_CLASSES // classes))
     loss_sum = 0.0
     for first in range(start, stop, group):
         rows = min(group, stop - first)
@@ -82,7 +82,7 @@ def hard_rows(
                 free = unless(accumulate, g)
                 rests[r] = powers_but_one(x, tops[r], temperature, places[r], free)
 
-        for r in range(rows):
+        for r in range(rows):  # those that do not count too: their results are not looked at
             weight, rest, own = weights[r], rests[r], np.float64(exp_nonpositive(-gaps[r]))
             total = rest + own
             loss, slope, bend = link(rest, own, np.float64(gaps[r]), 1.0, *options)
@@ -107,13 +107,16 @@ def hard_rows(
                 else:
                     at_label[r] = scale * (clip_to(own / total, clip) - 1.0)
                 if hess is not None:
-                    p, q = own / total, rest / total
-                    second, bent = per_temperature(pull, temperature), 0.0
+                    p, q, second = own / total, rest / total, per_temperature(pull, temperature)
+                    seconds[r], squares[r], second_at_label[r] = T(second), T(0), second * p * q
                     if curved is not None:
-                        bent = per_temperature(scale * bend, temperature)
-                    square = per_temperature(scale * (2.0 * z), temperature)
-                    seconds[r], squares[r] = T(second), T(bent + square)
-                    second_at_label[r] = second * p * q + bent * q * q + square * p * p
+                        square = per_temperature(scale * bend, temperature)
+                        squares[r] += T(square)
+                        second_at_label[r] += square * q * q
+                    if z_loss is not None:
+                        square = per_temperature(scale * (2.0 * z), temperature)
+                        squares[r] += T(square)
+                        second_at_label[r] += square * p * p
 
         if grad is not None:
             for r in range(rows):
@@ -127,7 +130,9 @@ def hard_rows(
                 if hess is not None:
                     for c in range(h.size):
                         p = power(g, x, c, tops[r], accumulate, temperature) * inverses[r]
-                        h[c] = seconds[r] * (p * (T(1) - p)) + squares[r] * (p * p)
+                        h[c] = seconds[r] * (p * (T(1) - p))
+                        if curved is not None or z_loss is not None:
+                            h[c] += squares[r] * (p * p)
                     h[y] = T(second_at_label[r])
                 before = 0.0 if accumulate is None else np.float64(g[y])
                 if clip is not None:

@@ -40,8 +40,11 @@ tiled: Any = None
 BLOCK = 4096
 """Elements per block at least, the unit of parallel work and of the ordered sum."""
 
-PLENTY = 16
-"""Blocks that keep all threads busy: with so many, blocks grow up to four times as large."""
+PLENTY = 64
+"""Blocks that keep many threads busy: batches of more have blocks of up to four times the size."""
+
+NEARLY = 2.0**-10
+"""How far the total weight may be from the number of rows for the gradient to be multiplied."""
 
 MAX_BLOCKS = 1024
 """Larger batches get larger blocks, so that the partial sums stay within 8 KB."""
@@ -123,8 +126,8 @@ def scan_mixed(
 def excess_of(dense, classes, inner, start, stop):
     """Return how much the target masses of rows start to stop exceed 1 each, all together.
 
-    A row whose mass is NaN or inf does not count, like in `scan_mixed`. The sum of the masses
-    themselves would round off what is of interest here.
+    A row whose mass is NaN or inf does not count, like in `scan_mixed`. Of distributions this is
+    exact, where the sum of so many masses is not: what says that they are some must not round.
     """
     own_function()
     excess = 0.0
@@ -138,13 +141,13 @@ def excess_of(dense, classes, inner, start, stop):
 
 
 @njit(**LOOPS)
-def rescale(array, factor, first, size):
-    """Multiply a part of an array by a factor; all that is multiplied by 0 is 0."""
+def rescale(array, factor, first, stop):
+    """Multiply a part of an array by a float64."""
     own_function()
     T = type(array[0])
-    here = part_of(array, first, size)
-    for i in range(size):
-        here[i] = here[i] * T(factor) if factor != 0.0 else T(0)
+    here = part_of(array, first, stop - first)
+    for i in range(here.size):
+        here[i] = T(np.float64(here[i]) * factor)
 
 
 @inlined
@@ -205,13 +208,16 @@ def softmax_driver(
 ):  # fmt: skip
     """Check the labels, find the divisor, run the blocks, combine their sums in order.
 
-    A `divisor` of NaN asks for the mean's own, which is the total weight. Where that is the mass of
-    dense targets, nearly always a distribution in each row, it is taken for the number of rows: the
-    targets are then summed while they are in the cache for their loss, and the gradient is mended
-    if they were no distributions. Returns the reduced value and a status: -1 for
-    success, the first row whose label is outside, or OVERLAP (nothing is written in both cases).
-    The extra outputs of a block (`correct`, with an entry for each, asks for them) are taken before
-    its rows are worked on: their logits may be where the gradient goes.
+    A `divisor` of NaN asks for the mean's own, the total weight. Returns the reduced value and a
+    status: -1 for success, the first row whose label is outside, or OVERLAP (nothing is written in
+    both cases). The extra outputs of a block (`correct`, with an entry for each, asks for them) are
+    taken before its rows are worked on: their logits may be where the gradient goes.
+
+    The rows of dense targets are nearly always distributions, so where nothing else is weighed the
+    total weight is assumed to be the number of rows. Whether it is shows while the targets are in
+    the cache for their loss. A gradient that is off by roundings of the targets is multiplied at
+    last; otherwise all is done again, with the weight summed first. (Nothing is assumed where the
+    gradient is added to, or takes the place of the logits: that cannot be done twice.)
     """
     if grad is not None:
         if logits is not None and overlaps(grad, logits):
@@ -225,69 +231,71 @@ def softmax_driver(
     blocks = (rows + step - 1) // step
     table = on_stack(np.dtype(np.float64), TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
-    excess = outside  # the one is of dense targets, the other of labels
-    taken = labels is None and sample_weight is None and class_weight is None
-    taken = taken and accumulate is None and np.isnan(divisor)
-    if taken:
-        divisor = np.float64(rows)
-    elif labels is not None or np.isnan(divisor):
-        if labels is not None and rows <= SCANNED_SERIALLY:
+    excess = outside  # the same memory: labels may be outside, only dense targets have an excess
+    assumed = labels is None and sample_weight is None and class_weight is None
+    assumed = assumed and logits is not None and accumulate is None and np.isnan(divisor)
+    while True:
+        if assumed:
+            divisor = np.float64(rows)
+        elif labels is not None or np.isnan(divisor):
+            if labels is not None and rows <= SCANNED_SERIALLY:
+                for b in range(blocks):
+                    sums[b], outside[b] = scan_mixed(
+                        labels, dense, others, mix, sample_weight, class_weight, ignore_index,
+                        classes, inner, b * step, min(rows, (b + 1) * step),
+                    )  # fmt: skip
+            else:
+                for b in prange(blocks):
+                    sums[b], outside[b] = scan_mixed(
+                        labels, dense, others, mix, sample_weight, class_weight, ignore_index,
+                        classes, inner, b * step, min(rows, (b + 1) * step),
+                    )  # fmt: skip
             for b in range(blocks):
-                sums[b], outside[b] = scan_mixed(
-                    labels, dense, others, mix, sample_weight, class_weight, ignore_index, classes,
-                    inner, b * step, min(rows, (b + 1) * step),
-                )  # fmt: skip
-        else:
-            for b in prange(blocks):
-                sums[b], outside[b] = scan_mixed(
-                    labels, dense, others, mix, sample_weight, class_weight, ignore_index, classes,
-                    inner, b * step, min(rows, (b + 1) * step),
-                )  # fmt: skip
-        for b in range(blocks):
-            if outside[b] >= 0:
-                return np.nan, np.int64(outside[b])
-        if np.isnan(divisor):
-            divisor = in_order(sums)
-    if divisor == 0.0:  # nothing counts: zeros, never NaN
-        if correct is not None:
-            for b in range(blocks):
+                if outside[b] >= 0:
+                    return np.nan, np.int64(outside[b])
+            if np.isnan(divisor):
+                divisor = in_order(sums)
+        if divisor == 0.0:  # nothing counts: zeros, never NaN
+            if correct is not None:
+                for b in range(blocks):
+                    correct[b] = observe(
+                        either(logits, grad), labels, others, temperature, lse, proba,
+                        ignore_index, classes, inner, b * step, min(rows, (b + 1) * step),
+                    )  # fmt: skip
+            if grad is not None and accumulate is None:
+                grad[:] = 0
+            if hess is not None:
+                hess[:] = 0
+            return 0.0, -1
+        share = scale / divisor
+        for b in prange(blocks):
+            if correct is not None:
                 correct[b] = observe(
                     either(logits, grad), labels, others, temperature, lse, proba, ignore_index,
                     classes, inner, b * step, min(rows, (b + 1) * step),
                 )  # fmt: skip
-        if grad is not None and accumulate is None:
-            grad[:] = 0
-        if hess is not None:
-            hess[:] = 0
-        return 0.0, -1
-    share = scale / divisor
-    for b in prange(blocks):
-        if correct is not None:
-            correct[b] = observe(
-                either(logits, grad), labels, others, temperature, lse, proba, ignore_index,
-                classes, inner, b * step, min(rows, (b + 1) * step),
+            sums[b] = block(
+                logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream,
+                smoothing, clip, accumulate, options, curved, temperature, z_loss, others, mix,
+                ignore_index, classes, inner, b * step, min(rows, (b + 1) * step), share,
             )  # fmt: skip
-        sums[b] = block(
-            logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream,
-            smoothing, clip, accumulate, options, curved, temperature, z_loss, others, mix,
-            ignore_index, classes, inner, b * step, min(rows, (b + 1) * step), share,
-        )  # fmt: skip
-        if dense is not None and taken:
-            excess[b] = excess_of(dense, classes, inner, b * step, min(rows, (b + 1) * step))
-    if dense is not None and taken:
+            if dense is not None and assumed:
+                excess[b] = excess_of(dense, classes, inner, b * step, min(rows, (b + 1) * step))
+        loss = in_order(sums)
+        if not assumed:
+            return loss / divisor, -1
         T = type(either(logits, grad)[0])
-        divisor = rows + in_order(excess)
-        if T(divisor) != T(rows):
-            factor = rows / divisor if divisor != 0.0 else 0.0
-            for b in prange(blocks):
-                size = (min(rows, (b + 1) * step) - b * step) * classes
-                if grad is not None:
-                    rescale(grad, factor, b * step * classes, size)
-                if hess is not None:
-                    rescale(hess, factor, b * step * classes, size)
-        if divisor == 0.0:
-            return 0.0, -1
-    return in_order(sums) / divisor, -1
+        divisor += in_order(excess)
+        if dense is not None and abs(divisor / rows - 1.0) < NEARLY:
+            if T(divisor) != T(rows):
+                for b in prange(blocks):
+                    first, stop = b * step * classes, min(rows, (b + 1) * step) * classes
+                    if grad is not None:
+                        rescale(grad, rows / divisor, first, stop)
+                    if hess is not None:
+                        rescale(hess, rows / divisor, first, stop)
+            return loss / divisor, -1
+        assumed, divisor = False, np.nan  # they are no distributions: once more, weighed first
 
 
 def plain_labels(logits, labels, grad):
