@@ -337,7 +337,7 @@ def exp_nonpositive(x):
 
     Returns
     -------
-    float of the same type
+    float or vector of the same type
         Within 1.2 ulp (measured 0.91; float64 0.88). Results below the smallest normal number are
         subnormal or 0. NaN gives NaN.
     """

@@ -198,7 +198,7 @@ def _larger(builder, a, b):
 
 
 def _folded(builder, vector, count, operation):
-    """Generate the vector of `count` lanes in which an operation unites lanes so far apart."""
+    """Generate what an operation makes of the parts of a vector, which have `count` lanes each."""
     parts = [
         builder.shuffle_vector(vector, vector, _places(range(first, first + count)))
         for first in range(0, vector.type.count, count)
@@ -218,9 +218,9 @@ def larger(typing_context, a, b):
 
 @intrinsic
 def add_lanes(typing_context, total, vector, first, missing):
-    """Return the sum of two vectors, but the lanes before `first` and the `missing` one of total.
+    """Return the total plus a vector, but for the lanes before `first` and the lane `missing`.
 
-    Both are lane numbers; a missing lane that does not exist leaves none out.
+    These stay what they are in the total. A `missing` that is no lane's number leaves none out.
     """
 
     def generate(context, builder, signature, arguments):
@@ -240,7 +240,7 @@ def add_lanes(typing_context, total, vector, first, missing):
 
 @intrinsic
 def largest_register(typing_context, vector):
-    """Return the largest numbers of each lane of the registers, one register of them."""
+    """Return a vector's registers made one: the largest number of each lane."""
     kind = Vector(vector.dtype)
 
     def generate(context, builder, signature, arguments):
@@ -251,7 +251,7 @@ def largest_register(typing_context, vector):
 
 @intrinsic
 def sum_of_registers(typing_context, vector):
-    """Return the sums of each lane of the registers, one register of them."""
+    """Return a vector's registers made one: the sum of each lane."""
     kind = Vector(vector.dtype)
 
     def generate(context, builder, signature, arguments):
