@@ -172,11 +172,7 @@ def bits_to_float(typing_context, bits):
 
 @intrinsic
 def _add_exponent(typing_context, x, shifted):
-    """Return x * 2**n from the float shifted = n + shift; x and the result must be normal numbers.
-
-    For x = 0 and shifted = n + bias + shift it is 2**n, and the ends n = -bias and bias + 1 are 0
-    and inf.
-    """
+    """Return x * 2**n from the float shifted = n + shift; both x and the result must be normal."""
 
     def codegen(context, builder, signature, arguments):
         integer = ir.IntType(x.bitwidth)
@@ -189,7 +185,7 @@ def _add_exponent(typing_context, x, shifted):
 
 @intrinsic
 def _power_of_two(typing_context, shifted):
-    """Return 2**n from the float shifted = n + bias + shift, 0 for n = -bias."""
+    """Return 2**n from the float shifted = n + bias + shift; 0 for n = -bias, inf for bias + 1."""
 
     def codegen(context, builder, signature, arguments):
         kind = arguments[0].type
@@ -364,7 +360,7 @@ def _half_expm1(x):
     def half_expm1(x):
         T = type(x)
         shifted, high, low = _reduce(x, form.shift + (form.bias - T(1)))
-        half, r = _add_exponent(T(0), shifted), high - low
+        half, r = _power_of_two(shifted), high - low
         return (half * high + (half - T(0.5))) + half * ((r * r) * _polynomial(r, tail) - low)
 
     return half_expm1
@@ -473,7 +469,7 @@ def log1p(x):
     def log1p(x):
         T = type(x)
         _, k = _split(T(1) + x)
-        scale = _add_exponent(T(0), form.shift + form.bias + T(2) - k)  # 2**(2 - k), always normal
+        scale = _power_of_two(form.shift + form.bias + T(2) - k)  # 2**(2 - k), always normal
         y = _log_scaled((x * scale) * T(0.25) + (scale * T(0.25) - T(1)), k)
         y = y if x < T(np.inf) else x
         return (T(-np.inf) if x == T(-1) else T(np.nan)) if x <= T(-1) else y

@@ -550,6 +550,7 @@ def test_dense_targets_need_not_be_distributions(classes, mass, dtype):
         assumed = fl.softmax_cross_entropy.value_grad_hess(logits, target)
         summed = fl.softmax_cross_entropy.value_grad_hess(logits, target, sample_weight=ones)
         np.testing.assert_allclose(assumed[0], summed[0], rtol=1e-14)
+        np.testing.assert_allclose(fl.softmax_cross_entropy(logits, target), summed[0], rtol=1e-14)
         for one, other in zip(assumed[1:], summed[1:], strict=True):
             # Differences of two terms up to 1 / 300, each rounded twice, in both of the results.
             np.testing.assert_allclose(one, other, rtol=4 * epsilon, atol=4 * epsilon / 300)
