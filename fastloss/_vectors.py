@@ -37,6 +37,20 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
 
 
+class Mask(types.Type):
+    """The Numba type of what comes of comparing vectors: true or false in each lane."""
+
+    def __init__(self, vector):
+        self.vector = vector
+        super().__init__(name=f"Mask({vector})")
+
+
+@register_model(Mask)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), kind.vector.lanes))
+
+
 def copies(builder, value, like):
     """Generate copies of a scalar, as many as an LLVM type has lanes; no scalar type has any."""
     if not isinstance(like, ir.VectorType) or isinstance(value.type, ir.VectorType):
@@ -62,7 +76,7 @@ def _places(numbers):
     return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
 
 
-def _arithmetic(operation, instruction):
+def _operator(operation, result_of, generate):
     """Let vectors take an operation of Python between each other and with floats."""
 
     @type_callable(operation)
@@ -70,23 +84,50 @@ def _arithmetic(operation, instruction):
         def typer(a, b):
             vectors = [kind for kind in (a, b) if isinstance(kind, Vector)]
             if vectors and all(kind in (vectors[0], vectors[0].dtype) for kind in (a, b)):
-                return vectors[0]
+                return result_of(vectors[0])
             return None
 
         return typer
 
-    def generate(context, builder, signature, arguments):
-        like = context.get_value_type(signature.return_type)
-        return getattr(builder, instruction)(*(copies(builder, x, like) for x in arguments))
+    def generate_alike(context, builder, signature, arguments):
+        (like,) = {x.type for x in arguments if isinstance(x.type, ir.VectorType)}
+        return generate(builder, *(copies(builder, x, like) for x in arguments))
 
     for kinds in ((Vector, Vector), (Vector, types.Float), (types.Float, Vector)):
-        lower_builtin(operation, *kinds)(generate)
+        lower_builtin(operation, *kinds)(generate_alike)
 
 
-_arithmetic(operator.add, "fadd")
-_arithmetic(operator.sub, "fsub")
-_arithmetic(operator.mul, "fmul")
-_arithmetic(operator.truediv, "fdiv")
+for _operation, _instruction in (
+    (operator.add, ir.IRBuilder.fadd),
+    (operator.sub, ir.IRBuilder.fsub),
+    (operator.mul, ir.IRBuilder.fmul),
+    (operator.truediv, ir.IRBuilder.fdiv),
+):
+    _operator(_operation, lambda vector: vector, _instruction)
+
+
+def _comparison(sign):
+    return lambda builder, a, b: builder.fcmp_ordered(sign, a, b)
+
+
+for _operation, _sign in (
+    (operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="),
+    (operator.eq, "=="),
+):  # fmt: skip
+    _operator(_operation, Mask, _comparison(_sign))
+
+
+@intrinsic
+def choose(typing_context, condition, a, b):
+    """Return a where the condition holds, else b: of numbers, or lane by lane of vectors."""
+    kind = condition.vector if isinstance(condition, Mask) else a
+
+    def generate(context, builder, signature, arguments):
+        condition, *choices = arguments
+        like = context.get_value_type(kind)
+        return builder.select(condition, *(copies(builder, x, like) for x in choices))
+
+    return kind(condition, a, b), generate
 
 
 @intrinsic
@@ -128,7 +169,7 @@ def load(typing_context, array, i, registers):
         source, start, _ = arguments
         vector = context.get_value_type(kind)
         place = _address(context, builder, array, source, start, vector)
-        return builder.load(place, align=array.dtype.bitwidth // 8)
+        return builder.load(place, align=_width(vector))
 
     return kind(array, types.intp, registers), generate
 
@@ -140,19 +181,33 @@ def store(typing_context, array, i, vector):
     def generate(context, builder, signature, arguments):
         target, start, values = arguments
         place = _address(context, builder, array, target, start, values.type)
-        builder.store(values, place, align=array.dtype.bitwidth // 8)
+        builder.store(values, place, align=_width(values.type))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector), generate
 
 
-def _masked(context, builder, kind, array, vector):
-    """Generate what LLVM's masked accesses take of an array that is shorter than the vector."""
-    data = context.make_array(kind)(context, builder, array)
+def _mask(builder, vector, size):
+    """Generate the mask of the first lanes of a vector, of which there may be more than `size`."""
     word = ir.IntType(32)
-    size = copies(builder, builder.trunc(data.nitems, word), vector)
-    mask = builder.icmp_signed("<", _places(range(vector.count)), size)
-    return builder.bitcast(data.data, vector.as_pointer()), word(kind.dtype.bitwidth // 8), mask
+    return builder.icmp_signed(
+        "<", _places(range(vector.count)), copies(builder, builder.trunc(size, word), vector)
+    )
+
+
+def _masked_load(builder, place, vector, size, filling):
+    mask, align = _mask(builder, vector, size), ir.IntType(32)(_width(vector))
+    return _call(builder, "llvm.masked.load", vector, vector, [place, align, mask, filling])
+
+
+def _masked_store(builder, place, values, size):
+    mask, align = _mask(builder, values.type, size), ir.IntType(32)(_width(values.type))
+    _call(builder, "llvm.masked.store", values.type, ir.VoidType(), [values, place, align, mask])
+
+
+def _width(vector):
+    """Return the bytes of a lane."""
+    return 8 if isinstance(vector.element, ir.DoubleType) else 4
 
 
 def _call(builder, name, vector, result, arguments):
@@ -171,10 +226,9 @@ def load_short(typing_context, array, filling):
 
     def generate(context, builder, signature, arguments):
         vector = context.get_value_type(kind)
-        place, align, mask = _masked(context, builder, array, arguments[0], vector)
-        filling = copies(builder, arguments[1], vector)
-        given = [place, align, mask, filling]
-        return _call(builder, "llvm.masked.load", vector, vector, given)
+        size = context.make_array(array)(context, builder, arguments[0]).nitems
+        place = _address(context, builder, array, arguments[0], size.type(0), vector)
+        return _masked_load(builder, place, vector, size, copies(builder, arguments[1], vector))
 
     return kind(array, array.dtype), generate
 
@@ -184,13 +238,58 @@ def store_short(typing_context, array, vector):
     """Write the first lanes of a register to a contiguous array that is shorter."""
 
     def generate(context, builder, signature, arguments):
-        values = arguments[1]
-        place, align, mask = _masked(context, builder, array, arguments[0], values.type)
-        given = [values, place, align, mask]
-        _call(builder, "llvm.masked.store", values.type, ir.VoidType(), given)
+        target, values = arguments
+        size = context.make_array(array)(context, builder, target).nitems
+        place = _address(context, builder, array, target, size.type(0), values.type)
+        _masked_store(builder, place, values, size)
         return context.get_dummy_value()
 
     return types.void(array, vector), generate
+
+
+@intrinsic(prefer_literal=True)
+def load_some(typing_context, array, i, registers, size, filling):
+    """Return the vector that begins at entry i, `filling` from lane `size` on (if there is one)."""
+    kind = Vector(array.dtype, registers.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        source, start, _, size, filling = arguments
+        vector = context.get_value_type(kind)
+        place = _address(context, builder, array, source, start, vector)
+        with builder.if_else(_fills(builder, vector, size)) as (then, otherwise):
+            with then:
+                whole, after_whole = builder.load(place, align=_width(vector)), builder.block
+            with otherwise:
+                filling = copies(builder, filling, vector)
+                some = _masked_load(builder, place, vector, size, filling)
+                after_some = builder.block
+        result = builder.phi(vector)
+        result.add_incoming(whole, after_whole)
+        result.add_incoming(some, after_some)
+        return result
+
+    return kind(array, types.intp, registers, types.intp, array.dtype), generate
+
+
+@intrinsic
+def store_some(typing_context, array, i, vector, size):
+    """Write a vector, or no more than its first `size` lanes, to the entries from i on."""
+
+    def generate(context, builder, signature, arguments):
+        target, start, values, size = arguments
+        place = _address(context, builder, array, target, start, values.type)
+        with builder.if_else(_fills(builder, values.type, size)) as (then, otherwise):
+            with then:
+                builder.store(values, place, align=_width(values.type))
+            with otherwise:
+                _masked_store(builder, place, values, size)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, types.intp), generate
+
+
+def _fills(builder, vector, size):
+    return builder.icmp_signed(">=", size, size.type(vector.count))
 
 
 def _larger(builder, a, b):

@@ -6,6 +6,8 @@ from numba import njit
 
 from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
 from fastloss._jit import LOOPS
+from fastloss._math import log
+from fastloss._vectors import choose, lanes_of, load_some, store_some
 
 CALLED = {**LOOPS, "no_cpython_wrapper": False}
 LENGTHS = (*range(1, 140), PIECE - 1, PIECE, PIECE + 1, PIECE + 63, 2 * PIECE + 5)
@@ -27,6 +29,15 @@ def apply(x, label, powers, factor):
 @njit(**CALLED)
 def tempered_sum(x, label, temperature):
     return powers_but_one(x, largest_entry(x), temperature, label, None)
+
+
+@njit(**CALLED)
+def logarithms(x, out):
+    """Write log(x) of positive numbers, 7 of others, in two registers at a time."""
+    T = type(x[0])
+    for i in range(0, x.size, 2 * lanes_of(x)):
+        here = load_some(x, i, 2, x.size - i, T(np.nan))
+        store_some(out, i, choose(here > T(0), log(here), T(7)), x.size - i)
 
 
 def guarded(values):
@@ -74,3 +85,21 @@ def test_a_nan_reaches_the_sum_wherever_it_is(dtype, rng):
             _, rest = apply(values, label, powers, np.dtype(dtype).type(1))
             assert np.isnan(rest), (length, place)
             assert np.isnan(powers[place])
+
+
+@each_dtype
+def test_functions_and_choices_lane_by_lane(dtype, rng):
+    """Those of vectors are those of numbers, and a vector cut short writes no further."""
+    for length in LENGTHS:
+        values = np.exp2(rng.uniform(-140, 127, length)).astype(dtype)
+        values[rng.integers(length)] = -1
+        values[rng.integers(length)] = np.inf
+        row, around_row = guarded(values)
+        out, around = guarded(np.zeros(length, dtype))
+        logarithms(row, out)
+        with np.errstate(invalid="ignore"):
+            expected = [log(x) if x > 0 else 7 for x in values]
+        np.testing.assert_array_equal(out, np.array(expected, dtype))
+        for array in (around_row, around):
+            assert (array[:GUARD] == 7).all()
+            assert (array[-GUARD:] == 7).all()

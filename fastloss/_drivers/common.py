@@ -36,7 +36,7 @@ from numba import njit
 
 from fastloss._jit import INLINED, MATHEMATICS
 from fastloss._llvm import part_of
-from fastloss._math import exp_nonpositive, log, maximum
+from fastloss._math import at_least, at_most, exp_nonpositive, log, maximum
 
 TILE_CLASSES = 32
 """Rows of at most so many classes are transposed into tiles."""
@@ -137,7 +137,7 @@ def mass_of_class(dense, hit, other_hit, mix, class_weight, smoothing, T):
 @inlined
 def clip_to(p, clip):
     """Return p clipped to ``[clip[0], clip[1]]``; NaN stays."""
-    return min(max(p, clip[0]), clip[1])
+    return at_most(at_least(p, clip[0]), clip[1])
 
 
 @njit(**MATHEMATICS)
@@ -147,13 +147,18 @@ def beyond_one_top(rest, tops):
 
 
 @njit(**MATHEMATICS)
+def two_sum(whole, lost, part):
+    """Return ``whole + part`` and `lost` plus what this rounds off (Knuth's two-sum)."""
+    total = whole + part
+    added = total - whole
+    return total, lost + ((whole - (total - added)) + (part - added))
+
+
+@inlined
 def add_to(whole, lost, part, i):
-    """Add part[i] to whole[i] and what that rounds off to lost[i] (Knuth's two-sum)."""
+    """Add part[i] to whole[i], and what that rounds off to lost[i]."""
     i = np.uintp(i)  # LLVM takes a signed index for one that may be negative, and gathers
-    total = whole[i] + part[i]
-    added = total - whole[i]
-    lost[i] += (whole[i] - (total - added)) + (part[i] - added)
-    whole[i] = total
+    whole[i], lost[i] = two_sum(whole[i], lost[i], part[i])
 
 
 @njit(**MATHEMATICS)

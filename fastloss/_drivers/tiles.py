@@ -24,7 +24,9 @@ from fastloss._drivers.common import (
     per_temperature,
     power,
     put,
+    quotient,
     settle,
+    two_sum,
     z_of_label,
 )  # fmt: skip
 from fastloss._jit import LOOPS
@@ -40,15 +42,28 @@ from fastloss._llvm import (
     vector_at,
 )
 from fastloss._math import exp_nonpositive, log, maximum
+from fastloss._vectors import (
+    choose,
+    lanes_of,
+    larger,
+    load,
+    load_some,
+    spread,
+    store,
+    store_some,
+)
 
 link: Any = None  # bound by the engine
 tile: Any = None  # bound by the engine
 
-QUANTITIES = 23
+QUANTITIES = 25
 """Numbers that a tile keeps per row."""
 
 SCRATCH = QUANTITIES * LANES + 3 * LANES * TILE_CLASSES
 """The quantities and three transposed tiles: logits, gradient and Hessian."""
+
+GROUP = 2
+"""Registers of rows that go through a tile of labels together."""
 
 CLASSES_PER_SUM = 8
 """Classes that a lane adds up plainly, before a compensated sum of these sums takes over."""
@@ -78,49 +93,59 @@ def hard_tile(
 
     Class c of the rows lies at ``start + c * step`` and the `size - 1` places behind it, in every
     array. `labels` is -1 for a row that does not count. The weighted losses go to `losses`.
+
+    A few classes of all rows at a time: as many as are summed plainly, and few enough streams for
+    the CPU to fetch them ahead.
     """
     own_function()
     source = either(x, g)
     T = type(source[0])
-    top, rest, own = (
+    top, rest, own, gap, lost = (
         quantity(scratch, 0),
         quantity(scratch, 1),
         quantity(scratch, 2),
-    )
-    gap, part, lost = (
         quantity(scratch, 3),
         quantity(scratch, 4),
-        quantity(scratch, 5),
     )
-    factor, at_label = quantity(scratch, 6), quantity(scratch, 7)
-    inverse, bent = quantity(scratch, 8), quantity(scratch, 9)
-    for i in range(size):
+    factor, at_label, inverse, bent = (
+        quantity(scratch, 5),
+        quantity(scratch, 6),
+        quantity(scratch, 7),
+        quantity(scratch, 8),
+    )
+    lanes = GROUP * lanes_of(source)
+    for i in range(LANES):
         top[i] = T(-np.inf)
-        rest[i] = T(0)
-        lost[i] = T(0)
-        own[i] = T(0)
-        gap[i] = T(0)
-    for c in range(classes):
-        row = part_of(source, start + c * step, size)
-        for i in range(size):
-            top[i] = maximum(top[i], row[i])
+        rest[i], own[i], gap[i], lost[i] = T(0), T(0), T(0), T(0)
     for begin in range(0, classes, CLASSES_PER_SUM):
-        for i in range(size):
-            part[i] = T(0)
-        for c in range(begin, min(begin + CLASSES_PER_SUM, classes)):
-            row = part_of(source, start + c * step, size)
-            out = part_of(g, start + c * step, size)
-            y = np.int32(c)
-            for i in range(size):
-                below = apart(row[i], top[i], temperature)
+        end = min(begin + CLASSES_PER_SUM, classes)
+        for first in range(0, size, lanes):
+            high = load(top, first, GROUP)
+            for c in range(begin, end):
+                place = start + first + c * step
+                high = larger(high, load_some(source, place, GROUP, size - first, T(0)))
+            store(top, first, high)
+    for begin in range(0, classes, CLASSES_PER_SUM):
+        end = min(begin + CLASSES_PER_SUM, classes)
+        for first in range(0, size, lanes):
+            high, label = load(top, first, GROUP), load(labels, first, GROUP)
+            at_own, gap_of_own = load(own, first, GROUP), load(gap, first, GROUP)
+            part = spread(T(0), GROUP)
+            for c in range(begin, end):
+                place, y = start + first + c * step, T(c)
+                here = load_some(source, place, GROUP, size - first, T(0))
+                below = apart(here, high, temperature)
                 e = exp_nonpositive(below)
-                hit = labels[i] == y
-                part[i] += T(0) if hit else e
-                own[i] = e if hit else own[i]
-                gap[i] = -below if hit else gap[i]
-                keep_power(out, i, e, accumulate)
-        for i in range(size):
-            add_to(rest, lost, part, i)
+                if g is not None and accumulate is None:
+                    store_some(g, place, e, size - first)
+                part = part + choose(label == y, T(0), e)
+                at_own = choose(label == y, e, at_own)
+                gap_of_own = choose(label == y, T(-1) * below, gap_of_own)
+            whole, error = two_sum(load(rest, first, GROUP), load(lost, first, GROUP), part)
+            store(rest, first, whole)
+            store(lost, first, error)
+            store(own, first, at_own)
+            store(gap, first, gap_of_own)
     for i in range(size):
         settle(rest, lost, i)
         total = rest[i] + own[i]
@@ -136,7 +161,7 @@ def hard_tile(
             bent[i] = scales[i] * (T(2) * z)
         if clip is not None:
             loss = -log(clip_to(own[i] / total, clip))
-        losses[i] = T(0) if labels[i] < 0 else weights[i] * loss
+        losses[i] = T(0) if labels[i] < T(0) else weights[i] * loss
         if g is not None:
             inverse[i] = T(1) / total
             factor[i] = scales[i] * (slope + excess)
@@ -144,28 +169,39 @@ def hard_tile(
             if clip is not None:
                 at_label[i] = scales[i] * (clip_to(own[i] / total, clip) - T(1))
     if g is not None:
-        for c in range(classes):
-            row = part_of(source, start + c * step, size)
-            out = part_of(g, start + c * step, size)
-            second = part_of(h, start + c * step, size)
-            y = np.int32(c)
-            for i in range(size):
-                p = power(out, row, i, top[i], accumulate, temperature) * inverse[i]
-                hit = labels[i] == y
-                dead = labels[i] < 0
-                if h is not None:
-                    remote = rest[i] * inverse[i] if hit else T(1) - p
-                    curvature = factor[i] * (p * remote)
-                    if curved is not None:
-                        away = remote if hit else p
-                        curvature += bent[i] * (away * away)
-                    if z_loss is not None:
-                        curvature += bent[i] * (p * p)
-                    second[i] = T(0) if dead else per_temperature(curvature, temperature)
-                if clip is not None:
-                    p = clip_to(p, clip)
-                change = at_label[i] if hit else factor[i] * p
-                put(out, i, T(0) if dead else change, accumulate)
+        for begin in range(0, classes, CLASSES_PER_SUM):
+            end = min(begin + CLASSES_PER_SUM, classes)
+            for first in range(0, size, lanes):
+                label, factors = load(labels, first, GROUP), load(factor, first, GROUP)
+                inverses, at_labels = load(inverse, first, GROUP), load(at_label, first, GROUP)
+                for c in range(begin, end):
+                    place, y = start + first + c * step, T(c)
+                    if accumulate is None:
+                        e = load_some(g, place, GROUP, size - first, T(0))
+                    else:
+                        here = load_some(source, place, GROUP, size - first, T(0))
+                        e = exp_nonpositive(apart(here, load(top, first, GROUP), temperature))
+                    p = e * inverses
+                    if h is not None:
+                        remote = load(rest, first, GROUP) * inverses
+                        remote = choose(label == y, remote, T(1) - p)
+                        curvature = factors * (p * remote)
+                        if curved is not None:
+                            away = choose(label == y, remote, p)
+                            curvature = curvature + load(bent, first, GROUP) * (away * away)
+                        if z_loss is not None:
+                            curvature = curvature + load(bent, first, GROUP) * (p * p)
+                        if temperature is not None:
+                            curvature = quotient(curvature, temperature)
+                        curvature = choose(label == T(-1), T(0), curvature)
+                        store_some(h, place, curvature, size - first)
+                    if clip is not None:
+                        p = clip_to(p, clip)
+                    change = choose(label == y, at_labels, factors * p)
+                    change = choose(label == T(-1), T(0), change)
+                    if accumulate is not None:
+                        change = load_some(g, place, GROUP, size - first, T(0)) + change
+                    store_some(g, place, change, size - first)
 
 
 def soft_tile(
@@ -208,7 +244,7 @@ def soft_tile(
             row = part_of(source, start + c * step, size)
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
-            y = np.int32(c)
+            y = T(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
                 below = apart(row[i], top[i], temperature)
@@ -250,7 +286,7 @@ def soft_tile(
             row = part_of(source, start + c * step, size)
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
-            y = np.int32(c)
+            y = T(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
                 e = again(out, row, i, top[i], accumulate, temperature)
@@ -264,7 +300,7 @@ def soft_tile(
                 near = apart(top[i], row[i], temperature)
                 one_loss, one_slope, one_bend = link(remote, e, near, T(1), *options)
                 absent = a == T(0)
-                losses[i] += T(0) if absent or labels[i] < 0 else weights[i] * (a * one_loss)
+                losses[i] += T(0) if absent or labels[i] < T(0) else weights[i] * (a * one_loss)
                 bent[i] += T(0) if absent else a * one_bend
                 b = T(0) if absent else a * one_slope
                 mass_rest[i] += T(0) if is_top else b
@@ -280,7 +316,7 @@ def soft_tile(
                 loss += z_loss * log_sum * log_sum
                 excess = T(2) * z_loss * log_sum
                 bent[i] = scales[i] * (T(2) * z_loss)
-            losses[i] = T(0) if labels[i] < 0 else weights[i] * loss
+            losses[i] = T(0) if labels[i] < T(0) else weights[i] * loss
         else:
             slope = T(1)
         inverse[i] = T(1) / total
@@ -296,7 +332,7 @@ def soft_tile(
             row = part_of(source, start + c * step, size)
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
-            y = np.int32(c)
+            y = T(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
                 e = again(out, row, i, top[i], accumulate, temperature)
@@ -305,14 +341,14 @@ def soft_tile(
                     other = others[i] == y
                 a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
                 term = weights[i] * (a * log(clip_to(e * inverse[i], clip)))
-                losses[i] -= T(0) if a == T(0) or labels[i] < 0 else term
+                losses[i] -= T(0) if a == T(0) or labels[i] < T(0) else term
     if g is not None:
         for c in range(classes):
             row = part_of(source, start + c * step, size)
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
             second = part_of(h, start + c * step, size)
-            y = np.int32(c)
+            y = T(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
                 e = power(out, row, i, top[i], accumulate, temperature)
@@ -321,7 +357,7 @@ def soft_tile(
                 if others is not None:
                     other = others[i] == y
                 a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
-                dead = labels[i] < 0
+                dead = labels[i] < T(0)
                 if h is not None:
                     curvature = factor[i] * (p * (T(1) - p))
                     if z_loss is not None:
@@ -411,11 +447,13 @@ def tiles(
     T = type(source[0])
     extent = LANES * TILE_CLASSES  # of a transposed tile, at most
     scratch = on_stack(source.dtype, SCRATCH)
-    weights, scales = quantity(scratch, 20), quantity(scratch, 21)
-    lane_losses = quantity(scratch, 22)
-    lane_labels = on_stack(np.dtype(np.int32), LANES)
-    other_lanes = on_stack(np.dtype(np.int32), LANES)
-    lane_others = part_of_if(others, other_lanes, 0, LANES)
+    weights, scales, lane_losses = (
+        quantity(scratch, 20),
+        quantity(scratch, 21),
+        quantity(scratch, 22),
+    )
+    lane_labels = quantity(scratch, 23)
+    lane_others = part_of_if(others, scratch, 24 * LANES, LANES)
     tile_x = part_of(scratch, QUANTITIES * LANES, extent)
     tile_g = part_of_if(grad, scratch, QUANTITIES * LANES + extent, extent)
     tile_h = part_of_if(hess, scratch, QUANTITIES * LANES + 2 * extent, extent)
@@ -437,11 +475,11 @@ def tiles(
             label, weight = live_weight(
                 here, ignore_index, classes, weight_here, hard_class_weight, i
             )
-            lane_labels[i] = -1 if weight == 0.0 else label
+            lane_labels[i] = T(-1 if weight == 0.0 else label)
             if others is not None:
                 other = class_of_label(others_here[i], ignore_index, classes)
-                lane_others[i] = other
-                lane_labels[i] = -1 if weight == 0.0 or other < 0 else label
+                lane_others[i] = T(other)
+                lane_labels[i] = T(-1 if weight == 0.0 or other < 0 else label)
             weights[i] = T(weight)
             scales[i] = T(gradient_scale(share, weight, upstream_here, i, temperature))
         if inner == 1:
