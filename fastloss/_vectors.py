@@ -316,6 +316,19 @@ def larger(typing_context, a, b):
 
 
 @intrinsic
+def with_lane(typing_context, vector, lane, x):
+    """Return a vector with x in one lane; the vector itself if it has no such lane."""
+
+    def generate(context, builder, signature, arguments):
+        vector, lane, x = arguments
+        lane = copies(builder, builder.trunc(lane, ir.IntType(32)), vector.type)
+        found = builder.icmp_signed("==", _places(range(vector.type.count)), lane)
+        return builder.select(found, copies(builder, x, vector.type), vector)
+
+    return vector(vector, types.intp, vector.dtype), generate
+
+
+@intrinsic
 def add_lanes(typing_context, total, vector, first, missing):
     """Return the total plus a vector, but for the lanes before `first` and the lane `missing`.
 

@@ -20,15 +20,15 @@ GUARD = 32  # entries on either side of a row, which nothing may touch
 @njit(**CALLED)
 def apply(x, label, powers, factor):
     """Return the largest entry and the sum of the others' powers; multiply the powers at last."""
-    top = largest_entry(x)
-    rest = powers_but_one(x, top, None, label, powers)
+    top = largest_entry(x, None)
+    rest = powers_but_one(x, top, None, None, label, powers)
     multiply(powers, factor)
     return top, rest
 
 
 @njit(**CALLED)
 def tempered_sum(x, label, temperature):
-    return powers_but_one(x, largest_entry(x), temperature, label, None)
+    return powers_but_one(x, largest_entry(x, None), temperature, None, label, None)
 
 
 @njit(**CALLED)

@@ -22,45 +22,67 @@ from fastloss._vectors import (
     store_short,
     sum_of_lanes,
     sum_of_registers,
+    with_lane,
 )
 
 PIECE = 512
-"""Classes summed in the array's own precision before the sum moves on to float64."""
+"""Entries summed in the array's own precision before the sum moves on to float64."""
+
+REGISTERS = 8
+"""Registers summed in the array's own precision, where a row is read one by one."""
 
 
 @inlined
-def largest_entry(x):
-    """Return the largest entry of a row; if there is a NaN, NaN or any entry.
+def largest_entry(x, missing):
+    """Return the largest entry of a row but the one `missing`; with a NaN in it, NaN or any entry.
 
     Such a row is lost anyway, by the power of its NaN, which is NaN. (A maximum that passes NaN on
-    takes three instructions instead of one.)
+    takes three instructions instead of one.) Of all entries, if `missing` is None.
     """
-    lanes = lanes_of(x)
+    T, lanes = type(x[0]), lanes_of(x)
     if x.size < lanes:
-        return largest_lane(load_short(x, type(x[0])(-np.inf)))
-    one, i = load(x, 0, 1), lanes
+        return largest_lane(but_one(load_short(x, T(-np.inf)), missing, 0))
+    one, i = but_one(load(x, 0, 1), missing, 0), lanes
     if x.size >= 4 * lanes:
-        four, i = load(x, 0, 4), 4 * lanes
+        four, i = but_one(load(x, 0, 4), missing, 0), 4 * lanes
         while i <= x.size - 4 * lanes:
-            four = larger(four, load(x, i, 4))
+            four = larger(four, but_one(load(x, i, 4), missing, i))
             i += 4 * lanes
         one = largest_register(four)
     while i < x.size - lanes:
-        one = larger(one, load(x, i, 1))
+        one = larger(one, but_one(load(x, i, 1), missing, i))
         i += lanes
-    return largest_lane(larger(one, load(x, x.size - lanes, 1)))
+    i = x.size - lanes
+    return largest_lane(larger(one, but_one(load(x, i, 1), missing, i)))
 
 
 @inlined
-def powers_but_one(x, top, temperature, label, powers):
-    """Return the sum of ``exp((x - top) / temperature)`` in float64, the label's left out.
+def but_one(vector, missing, first):
+    """Return a vector of the entries from `first` on, the one `missing` replaced by -inf."""
+    if missing is None:
+        return vector
+    return with_lane(vector, missing - first, -np.inf)
 
-    The powers, the label's among them, are stored in `powers`, which may be x, unless it is None.
+
+@inlined
+def power_of(x, top, temperature, scale):
+    """Return ``exp((x - top) / temperature)`` or ``exp(scale (x - top))``, one of them None."""
+    below = apart(x, top, temperature)
+    if scale is not None:
+        below = scale * below
+    return exp_nonpositive(below)
+
+
+@inlined
+def powers_but_one(x, top, temperature, scale, label, powers):
+    """Return the sum of the powers (see `power_of`) in float64, the label's left out.
+
+    All powers, the label's among them, are stored in `powers`, which may be x, unless it is None.
     """
     T = type(x[0])
     lanes = lanes_of(x)
     if x.size < lanes:
-        e = exp_nonpositive(apart(load_short(x, T(-np.inf)), top, temperature))
+        e = power_of(load_short(x, T(-np.inf)), top, temperature, scale)
         if powers is not None:
             store_short(powers, e)
         return np.float64(sum_of_lanes(add_lanes(spread(T(0), 1), e, 0, label)))
@@ -69,7 +91,7 @@ def powers_but_one(x, top, temperature, label, powers):
         last = min(first + PIECE, x.size)
         four = spread(T(0), 4)
         while i <= last - 4 * lanes:
-            e = exp_nonpositive(apart(load(x, i, 4), top, temperature))
+            e = power_of(load(x, i, 4), top, temperature, scale)
             if powers is not None:
                 store(powers, i, e)
             four = add_lanes(four, e, 0, label - i)
@@ -79,7 +101,7 @@ def powers_but_one(x, top, temperature, label, powers):
             start, vector = x.size - lanes, end
             if i <= start:
                 start, vector = i, load(x, i, 1)
-            e = exp_nonpositive(apart(vector, top, temperature))
+            e = power_of(vector, top, temperature, scale)
             if powers is not None:
                 store(powers, start, e)
             one = add_lanes(one, e, i - start, label - start)

@@ -73,14 +73,14 @@ def hard_rows(
             tops[r], gaps[r], rests[r] = T(0), T(0), 0.0  # of a row that does not count
             if weights[r] != 0.0:
                 x = part_of(source, (first + r) * classes, classes)
-                tops[r] = largest_entry(x)
+                tops[r] = largest_entry(x, None)
                 gaps[r] = apart(tops[r], x[np.uintp(label)], temperature)
         for r in range(rows):
             if weights[r] != 0.0:
                 x = part_of(source, (first + r) * classes, classes)
                 g = part_of(grad, (first + r) * classes, classes)
                 free = unless(accumulate, g)
-                rests[r] = powers_but_one(x, tops[r], temperature, places[r], free)
+                rests[r] = powers_but_one(x, tops[r], temperature, None, places[r], free)
 
         for r in range(rows):  # those that do not count too: their results are not looked at
             weight, rest, own = weights[r], rests[r], np.float64(exp_nonpositive(-gaps[r]))

@@ -4,7 +4,7 @@ import numpy as np
 from numba import njit
 
 from fastloss._drivers.common import inlined
-from fastloss._drivers.row_vectors import PIECE
+from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
 from fastloss._jit import MATHEMATICS
 from fastloss._llvm import part_of
 from fastloss._math import exp_nonpositive, log, log1p, maximum
@@ -49,20 +49,9 @@ def rival_cross_entropy(x, label, own, slope, scale, grad):
     """
     T = type(x[0])
     place = np.intp(label)
-    top = largest_rival(x, label)
-    shift = top if top > T(-np.inf) else T(0)  # all rivals masked, or none there
-    rest = 0.0
-    for first in range(0, x.size, PIECE):
-        size = min(PIECE, x.size - first)
-        piece, powers = part_of(x, first, size), part_of(grad, first, size)
-        here, part = np.int32(place - first), T(0)
-        for c in range(size):
-            e = exp_nonpositive(scale * (piece[c] - shift))
-            e = e if np.int32(c) != here else T(0)
-            part += e
-            if grad is not None:
-                powers[c] = e
-        rest += np.float64(part)
+    top = largest_entry(x, place)
+    shift = top if top != T(-np.inf) else T(0)  # all rivals masked, or none there
+    rest = powers_but_one(x, shift, None, scale, place, grad)
     gap = np.float64(scale) * (own - np.float64(top))
     ahead = gap >= 0.0
     decay = np.float64(exp_nonpositive(T(-abs(gap))))
@@ -70,7 +59,6 @@ def rival_cross_entropy(x, label, own, slope, scale, grad):
     total = rest + (1.0 if ahead else decay)
     if grad is not None:
         factor = T(np.float64(scale) * (decay if ahead else 1.0) / total)
-        for c in range(x.size):
-            grad[c] *= factor
+        multiply(grad, factor)
         grad[place] = T(-np.float64(scale) * slope * (rest / total))
     return log1p(T(rest)) if ahead else T(-gap) + log(T(total))

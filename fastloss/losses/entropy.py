@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from fastloss._drivers.row_vectors import REGISTERS
 from fastloss._families import rowwise
 from fastloss._math import log
 from fastloss._options import logarithm_base
+from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes
 
 
 @rowwise(
@@ -42,20 +44,23 @@ def entropy(probabilities, grad, hess, base):
     >>> fl.entropy(np.array([[0.25, 0.25, 0.25, 0.25], [1.0, 0, 0, 0]]), base=2, reduction="none")
     array([2., 0.])
     """
-    T = type(probabilities[0])
+    T, lanes = type(probabilities[0]), lanes_of(probabilities)
     unit = T(1)
     if base is not None:
         unit = T(1) / log(base)
     loss = 0.0
-    for c in range(probabilities.size):
-        p = probabilities[c]
-        log_p = log(p)
-        term = p * log_p
-        loss -= np.float64(T(0) if p == T(0) else term)
-        if grad is not None:
-            grad[c] = -(log_p + T(1)) * unit
-        if hess is not None:
-            hess[c] = -unit / p
+    for first in range(0, probabilities.size, REGISTERS * lanes):
+        part = spread(T(0), 1)
+        for i in range(first, min(first + REGISTERS * lanes, probabilities.size), lanes):
+            there = probabilities.size - i
+            p = load_some(probabilities, i, 1, there, T(0))
+            log_p = log(p)
+            part = part - choose(p == T(0), T(0), p * log_p)
+            if grad is not None:
+                store_some(grad, i, (log_p + T(1)) * -unit, there)
+            if hess is not None:
+                store_some(hess, i, -unit / p, there)
+        loss += np.float64(sum_of_lanes(part))
     return T(loss) * unit
 
 

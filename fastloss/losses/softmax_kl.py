@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from fastloss._drivers.row_vectors import REGISTERS, largest_entry, powers_but_one
 from fastloss._families import rowwise
-from fastloss._math import exp_nonpositive, log, maximum
+from fastloss._math import exp_nonpositive, log
 from fastloss._options import positive
+from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes
 
 
 @rowwise(
@@ -48,35 +50,30 @@ def softmax_kl(logits, target, grad, hess, temperature):
     >>> fl.softmax_kl(np.zeros((2, 2)), teacher, reduction="none")
     array([0.32781333, 0.        ])
     """
-    T = type(logits[0])
+    T, lanes = type(logits[0]), lanes_of(logits)
     inverse = T(1) / temperature
-    top, target_top = logits[0], target[0]
-    for c in range(logits.size):
-        top = maximum(top, logits[c])
-    for c in range(target.size):
-        target_top = maximum(target_top, target[c])
-    total, target_total = 0.0, 0.0
-    for c in range(logits.size):
-        e = exp_nonpositive((logits[c] - top) * inverse)
-        total += np.float64(e)
-        if grad is not None:
-            grad[c] = e
-    for c in range(target.size):
-        target_total += np.float64(exp_nonpositive((target[c] - target_top) * inverse))
+    top, target_top = largest_entry(logits, None), largest_entry(target, None)
+    total = powers_but_one(logits, top, None, inverse, -1, grad)
+    target_total = powers_but_one(target, target_top, None, inverse, -1, None)
     # b - a of the log-probabilities b = log softmax(t / T) and a = log softmax(x / T)
     between = T(log(total / target_total))
     share, target_share = T(1.0 / total), T(1.0 / target_total)
     loss = 0.0
-    for c in range(logits.size):
-        below, target_below = (logits[c] - top) * inverse, (target[c] - target_top) * inverse
-        q = exp_nonpositive(target_below) * target_share
-        term = q * ((target_below - below) + between)
-        loss += np.float64(T(0) if q == T(0) else term)
-        if grad is not None:
-            p = grad[c] * share
-            grad[c] = temperature * (p - q)
-            if hess is not None:
-                hess[c] = p * (T(1) - p)
+    for first in range(0, logits.size, REGISTERS * lanes):
+        part = spread(T(0), 1)
+        for i in range(first, min(first + REGISTERS * lanes, logits.size), lanes):
+            there = logits.size - i
+            below = (load_some(logits, i, 1, there, T(0)) - top) * inverse
+            target_below = (load_some(target, i, 1, there, T(-np.inf)) - target_top) * inverse
+            q = exp_nonpositive(target_below) * target_share
+            term = q * ((target_below - below) + between)
+            part = part + choose(q == T(0), T(0), term)
+            if grad is not None:
+                p = load_some(grad, i, 1, there, T(0)) * share
+                store_some(grad, i, temperature * (p - q), there)
+                if hess is not None:
+                    store_some(hess, i, p * (T(1) - p), there)
+        loss += np.float64(sum_of_lanes(part))
     loss = 0.0 if loss < 0.0 else loss  # rounding, where the two agree
     return T((loss * np.float64(temperature)) * np.float64(temperature))
 
