@@ -141,7 +141,7 @@ class Loss(ABC):
             return self._evaluate(arrays, keywords, GRADIENT)[:2]
 
         def grad(*arrays: Any, **keywords: Any) -> Any:
-            _, derivative, _, *more = self._evaluate(arrays, keywords, GRADIENT)
+            _, derivative, *more = value_and_grad(*arrays, **keywords)
             return (derivative, *more) if more else derivative
 
         def value_grad_hess(*arrays: Any, **keywords: Any) -> tuple[Any, ...]:

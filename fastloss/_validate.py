@@ -36,7 +36,10 @@ def describe(value: Any) -> str:
 def keywords(loss: str, given: Iterable[str], *known: Collection[str]) -> None:
     """Refuse keywords that are in none of the loss's groups of them."""
     for name in given:
-        if not any(name in group for group in known):
+        for group in known:
+            if name in group:
+                break
+        else:
             words = ", ".join(dict.fromkeys(word for group in known for word in group))
             raise TypeError(f"{loss}: unknown keyword argument {name!r}; expected one of {words}")
 

@@ -414,22 +414,12 @@ def transpose(values, first, step, height, width, out, out_first, out_step):
 
 
 @inlined
-def transpose_in(rows, start, count, classes, out):
-    """Lay `count` contiguous rows side by side in the tile `out`."""
-    transpose(rows, start, classes, count, classes, out, np.int64(0), np.int64(LANES))
-
-
-@inlined
-def transpose_out(tile_values, start, count, classes, rows, accumulate):
-    """Write (or add) the rows of a tile back to where they came from."""
-    if accumulate is None:
-        origin, lane_step = np.int64(0), np.int64(LANES)  # typed: literals would compile it again
-        transpose(tile_values, origin, lane_step, classes, count, rows, start, classes)
-    else:
-        for c in range(classes):
-            column = part_of(tile_values, c * LANES, count)
-            for i in range(count):
-                rows[np.uintp(start + i * classes + c)] += column[i]
+def add_transposed(tile_values, start, size, classes, rows):
+    """Add the rows of a tile to those where they came from."""
+    for c in range(classes):
+        column = part_of(tile_values, c * LANES, size)
+        for i in range(size):
+            rows[np.uintp(start + i * classes + c)] += column[i]
 
 
 def tiles(
@@ -484,18 +474,21 @@ def tiles(
             scales[i] = T(gradient_scale(share, weight, upstream_here, i, temperature))
         if inner == 1:
             place = row * classes
-            transpose_in(source, place, size, classes, tile_x)
+            transpose(source, place, classes, size, classes, tile_x, origin, lane_step)
             if dense is not None:
-                transpose_in(dense, place, size, classes, tile_t)
+                transpose(dense, place, classes, size, classes, tile_t, origin, lane_step)
             tile(
                 tile_x, tile_t, tile_g, tile_h, origin, lane_step, lane_labels, class_weight,
                 weights, scales, lane_losses, smoothing, clip, None, options, curved, temperature,
                 z_loss, lane_others, mix, size, classes, scratch,
             )  # fmt: skip
             if grad is not None:
-                transpose_out(tile_g, place, size, classes, grad, accumulate)
+                if accumulate is None:
+                    transpose(tile_g, origin, lane_step, classes, size, grad, place, classes)
+                else:
+                    add_transposed(tile_g, place, size, classes, grad)
             if hess is not None:
-                transpose_out(tile_h, place, size, classes, hess, None)
+                transpose(tile_h, origin, lane_step, classes, size, hess, place, classes)
         else:
             place = row // inner * classes * inner + column
             tile(
