@@ -15,7 +15,9 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+from numba.extending import intrinsic, lower_builtin, overload, register_model, type_callable
+
+from fastloss._jit import INLINED
 
 BYTES = 64
 """The size of a register, as we count them."""
@@ -130,6 +132,15 @@ def choose(typing_context, condition, a, b):
     return kind(condition, a, b), generate
 
 
+def number(x, T):
+    """Return x as a T; a vector, whose numbers are such already, as it is."""
+
+
+@overload(number, jit_options=INLINED)
+def _number(x, T):
+    return (lambda x, T: x) if isinstance(x, Vector) else (lambda x, T: T(x))
+
+
 @intrinsic
 def lanes_of(typing_context, array):
     """Return the number of entries of an array of floats that fill a register, a constant."""
@@ -207,14 +218,17 @@ def _masked_store(builder, place, values, size):
 
 def _width(vector):
     """Return the bytes of a lane."""
-    return 8 if isinstance(vector.element, ir.DoubleType) else 4
+    element = vector.element
+    if isinstance(element, ir.IntType):
+        return element.width // 8
+    return 8 if isinstance(element, ir.DoubleType) else 4
 
 
 def _call(builder, name, vector, result, arguments):
     """Generate a call of an LLVM intrinsic for vectors in memory."""
-    number = "f64" if isinstance(vector.element, ir.DoubleType) else "f32"
+    kind = "i" if isinstance(vector.element, ir.IntType) else "f"
     function_type = ir.FunctionType(result, [argument.type for argument in arguments])
-    name = f"{name}.v{vector.count}{number}.p0"
+    name = f"{name}.v{vector.count}{kind}{8 * _width(vector)}.p0"
     function = cgutils.get_or_insert_function(builder.module, function_type, name)
     return builder.call(function, arguments)
 
@@ -249,26 +263,52 @@ def store_short(typing_context, array, vector):
 
 @intrinsic(prefer_literal=True)
 def load_some(typing_context, array, i, registers, size, filling):
-    """Return the vector that begins at entry i, `filling` from lane `size` on (if there is one)."""
-    kind = Vector(array.dtype, registers.literal_value)
+    """Return the vector that begins at entry i, `filling` from lane `size` on (if there is one).
+
+    It is of the type of `filling`; integers are converted, with zeros for it. Of no array, None.
+    """
+    if isinstance(array, types.NoneType):
+        nothing = types.none(array, types.intp, registers, types.intp, filling)
+        return nothing, lambda context, *others: context.get_dummy_value()
+    kind = Vector(filling, registers.literal_value)
 
     def generate(context, builder, signature, arguments):
         source, start, _, size, filling = arguments
         vector = context.get_value_type(kind)
-        place = _address(context, builder, array, source, start, vector)
+        stored = ir.VectorType(context.get_data_type(array.dtype), kind.lanes)
+        place = _address(context, builder, array, source, start, stored)
         with builder.if_else(_fills(builder, vector, size)) as (then, otherwise):
             with then:
-                whole, after_whole = builder.load(place, align=_width(vector)), builder.block
+                whole, after_whole = builder.load(place, align=_width(stored)), builder.block
             with otherwise:
-                filling = copies(builder, filling, vector)
-                some = _masked_load(builder, place, vector, size, filling)
+                absent = copies(builder, filling, vector)
+                absent = absent if stored == vector else ir.Constant(stored, None)
+                some = _masked_load(builder, place, stored, size, absent)
                 after_some = builder.block
-        result = builder.phi(vector)
+        result = builder.phi(stored)
         result.add_incoming(whole, after_whole)
         result.add_incoming(some, after_some)
-        return result
+        if stored == vector:
+            return result
+        signed = isinstance(array.dtype, types.Integer) and array.dtype.signed
+        return (builder.sitofp if signed else builder.uitofp)(result, vector)
 
-    return kind(array, types.intp, registers, types.intp, array.dtype), generate
+    return kind(array, types.intp, registers, types.intp, filling), generate
+
+
+@intrinsic
+def lanes_with(typing_context, numbers, i, number, like):
+    """Return for which lanes of the vector `like` the integers from entry i on are this number."""
+
+    def generate(context, builder, signature, arguments):
+        source, start, number, _ = arguments
+        vector = ir.VectorType(context.get_data_type(numbers.dtype), like.lanes)
+        place = _address(context, builder, numbers, source, start, vector)
+        found = builder.load(place, align=_width(vector))
+        number = copies(builder, builder.trunc(number, vector.element), vector)
+        return builder.icmp_signed("==", found, number)
+
+    return Mask(like)(numbers, types.intp, types.intp, like), generate
 
 
 @intrinsic

@@ -37,6 +37,7 @@ from numba import njit
 from fastloss._jit import INLINED, MATHEMATICS
 from fastloss._llvm import part_of
 from fastloss._math import at_least, at_most, exp_nonpositive, log, maximum
+from fastloss._vectors import choose, number
 
 TILE_CLASSES = 32
 """Rows of at most so many classes are transposed into tiles."""
@@ -124,13 +125,13 @@ def mass_of_class(dense, hit, other_hit, mix, class_weight, smoothing, T):
     row times mix[0] plus the one of `other_hit` times mix[1]. `smoothing` is the pair
     ``(1 - smoothing, smoothing / C)``.
     """
-    mass = (T(1) if hit else T(0)) if dense is None else T(dense)
+    mass = choose(hit, T(1), T(0)) if dense is None else number(dense, T)
     if mix is not None:
-        mass = (mix[0] if hit else T(0)) + (mix[1] if other_hit else T(0))
+        mass = choose(hit, mix[0], T(0)) + choose(other_hit, mix[1], T(0))
     if smoothing is not None:
         mass = smoothing[0] * mass + smoothing[1]
     if class_weight is not None:
-        mass *= T(class_weight)
+        mass = mass * T(class_weight)
     return mass
 
 

@@ -9,7 +9,6 @@ from numba.extending import intrinsic
 from fastloss._drivers.common import (
     LANES,
     TILE_CLASSES,
-    add_to,
     again,
     apart,
     beyond_one_top,
@@ -17,7 +16,6 @@ from fastloss._drivers.common import (
     clip_to,
     gradient_scale,
     inlined,
-    keep_power,
     live_weight,
     log_sum_exp,
     mass_of_class,
@@ -41,10 +39,11 @@ from fastloss._llvm import (
     transpose_block,
     vector_at,
 )
-from fastloss._math import exp_nonpositive, log, maximum
+from fastloss._math import exp_nonpositive, log
 from fastloss._vectors import (
     choose,
     lanes_of,
+    lanes_with,
     larger,
     load,
     load_some,
@@ -56,7 +55,10 @@ from fastloss._vectors import (
 link: Any = None  # bound by the engine
 tile: Any = None  # bound by the engine
 
-QUANTITIES = 25
+SUMS, LOST = 5, 10
+"""The first of the five sums of a soft tile among the quantities, and of what they lost."""
+
+QUANTITIES = 23
 """Numbers that a tile keeps per row."""
 
 SCRATCH = QUANTITIES * LANES + 3 * LANES * TILE_CLASSES
@@ -83,6 +85,29 @@ def quantity(typing_context, scratch, k):
         return vector_at(context, builder, signature.return_type, *where)
 
     return scratch(scratch, types.intp), generate
+
+
+@inlined
+def find_tops(x, start, step, size, classes, top):
+    """Raise each row's number in `top` to its largest logit."""
+    T = type(x[0])
+    for begin in range(0, classes, CLASSES_PER_SUM):
+        end = min(begin + CLASSES_PER_SUM, classes)
+        for first in range(0, size, GROUP * lanes_of(x)):
+            high = load(top, first, GROUP)
+            for c in range(begin, end):
+                place = start + first + c * step
+                high = larger(high, load_some(x, place, GROUP, size - first, T(0)))
+            store(top, first, high)
+
+
+@inlined
+def add_part(scratch, k, first, part):
+    """Add to the k-th of the sums of a group of rows."""
+    whole, lost = quantity(scratch, SUMS + k), quantity(scratch, LOST + k)
+    total, error = two_sum(load(whole, first, GROUP), load(lost, first, GROUP), part)
+    store(whole, first, total)
+    store(lost, first, error)
 
 
 def hard_tile(
@@ -117,30 +142,24 @@ def hard_tile(
     for i in range(LANES):
         top[i] = T(-np.inf)
         rest[i], own[i], gap[i], lost[i] = T(0), T(0), T(0), T(0)
+    find_tops(source, start, step, size, classes, top)
     for begin in range(0, classes, CLASSES_PER_SUM):
         end = min(begin + CLASSES_PER_SUM, classes)
         for first in range(0, size, lanes):
             high = load(top, first, GROUP)
-            for c in range(begin, end):
-                place = start + first + c * step
-                high = larger(high, load_some(source, place, GROUP, size - first, T(0)))
-            store(top, first, high)
-    for begin in range(0, classes, CLASSES_PER_SUM):
-        end = min(begin + CLASSES_PER_SUM, classes)
-        for first in range(0, size, lanes):
-            high, label = load(top, first, GROUP), load(labels, first, GROUP)
             at_own, gap_of_own = load(own, first, GROUP), load(gap, first, GROUP)
             part = spread(T(0), GROUP)
             for c in range(begin, end):
-                place, y = start + first + c * step, T(c)
+                place = start + first + c * step
                 here = load_some(source, place, GROUP, size - first, T(0))
                 below = apart(here, high, temperature)
                 e = exp_nonpositive(below)
                 if g is not None and accumulate is None:
                     store_some(g, place, e, size - first)
-                part = part + choose(label == y, T(0), e)
-                at_own = choose(label == y, e, at_own)
-                gap_of_own = choose(label == y, T(-1) * below, gap_of_own)
+                hit = lanes_with(labels, first, c, e)
+                part = part + choose(hit, T(0), e)
+                at_own = choose(hit, e, at_own)
+                gap_of_own = choose(hit, T(-1) * below, gap_of_own)
             whole, error = two_sum(load(rest, first, GROUP), load(lost, first, GROUP), part)
             store(rest, first, whole)
             store(lost, first, error)
@@ -161,7 +180,7 @@ def hard_tile(
             bent[i] = scales[i] * (T(2) * z)
         if clip is not None:
             loss = -log(clip_to(own[i] / total, clip))
-        losses[i] = T(0) if labels[i] < T(0) else weights[i] * loss
+        losses[i] = T(0) if labels[i] < 0 else weights[i] * loss
         if g is not None:
             inverse[i] = T(1) / total
             factor[i] = scales[i] * (slope + excess)
@@ -172,10 +191,12 @@ def hard_tile(
         for begin in range(0, classes, CLASSES_PER_SUM):
             end = min(begin + CLASSES_PER_SUM, classes)
             for first in range(0, size, lanes):
-                label, factors = load(labels, first, GROUP), load(factor, first, GROUP)
-                inverses, at_labels = load(inverse, first, GROUP), load(at_label, first, GROUP)
+                factors, inverses = load(factor, first, GROUP), load(inverse, first, GROUP)
+                at_labels = load(at_label, first, GROUP)
+                dead = lanes_with(labels, first, -1, inverses)
                 for c in range(begin, end):
-                    place, y = start + first + c * step, T(c)
+                    place = start + first + c * step
+                    hit = lanes_with(labels, first, c, inverses)
                     if accumulate is None:
                         e = load_some(g, place, GROUP, size - first, T(0))
                     else:
@@ -184,21 +205,21 @@ def hard_tile(
                     p = e * inverses
                     if h is not None:
                         remote = load(rest, first, GROUP) * inverses
-                        remote = choose(label == y, remote, T(1) - p)
+                        remote = choose(hit, remote, T(1) - p)
                         curvature = factors * (p * remote)
                         if curved is not None:
-                            away = choose(label == y, remote, p)
+                            away = choose(hit, remote, p)
                             curvature = curvature + load(bent, first, GROUP) * (away * away)
                         if z_loss is not None:
                             curvature = curvature + load(bent, first, GROUP) * (p * p)
                         if temperature is not None:
                             curvature = quotient(curvature, temperature)
-                        curvature = choose(label == T(-1), T(0), curvature)
+                        curvature = choose(dead, T(0), curvature)
                         store_some(h, place, curvature, size - first)
                     if clip is not None:
                         p = clip_to(p, clip)
-                    change = choose(label == y, at_labels, factors * p)
-                    change = choose(label == T(-1), T(0), change)
+                    change = choose(hit, at_labels, factors * p)
+                    change = choose(dead, T(0), change)
                     if accumulate is not None:
                         change = load_some(g, place, GROUP, size - first, T(0)) + change
                     store_some(g, place, change, size - first)
@@ -212,70 +233,61 @@ def soft_tile(
     own_function()
     source = either(x, g)
     T = type(source[0])
-    top, inverse, factor = (
+    top, inverse, factor, minus, at_top = (
         quantity(scratch, 0),
         quantity(scratch, 1),
         quantity(scratch, 2),
+        quantity(scratch, 3),
+        quantity(scratch, 4),
     )
-    minus, at_top = quantity(scratch, 3), quantity(scratch, 4)
-    rest, part_rest = quantity(scratch, 5), quantity(scratch, 10)
-    tops, part_tops = quantity(scratch, 6), quantity(scratch, 11)
-    mass_rest, part_mass_rest = (
-        quantity(scratch, 7),
-        quantity(scratch, 12),
+    rest, tops, mass_rest, mass_tops, gap = (
+        quantity(scratch, SUMS),
+        quantity(scratch, SUMS + 1),
+        quantity(scratch, SUMS + 2),
+        quantity(scratch, SUMS + 3),
+        quantity(scratch, SUMS + 4),
     )
-    mass_tops, part_mass_tops = (
-        quantity(scratch, 8),
-        quantity(scratch, 13),
-    )
-    gap, part_gap = quantity(scratch, 9), quantity(scratch, 14)
-    bent = quantity(scratch, 10)  # when the parts are summed
-    for i in range(size):
+    bent = quantity(scratch, LOST)  # when what the sums lost is back in them
+    lanes = GROUP * lanes_of(source)
+    for i in range(LANES):
         top[i] = T(-np.inf)
-    for c in range(classes):
-        row = part_of(source, start + c * step, size)
-        for i in range(size):
-            top[i] = maximum(top[i], row[i])
-    sums = part_of(scratch, 5 * LANES, 15 * LANES)  # five sums, their parts and what they lost
+    sums = part_of(scratch, SUMS * LANES, 10 * LANES)  # and what they lost
     for k in range(sums.size):
         sums[k] = T(0)
+    find_tops(source, start, step, size, classes, top)
     for begin in range(0, classes, CLASSES_PER_SUM):
-        for c in range(begin, min(begin + CLASSES_PER_SUM, classes)):
-            row = part_of(source, start + c * step, size)
-            row_t = part_of(t, start + c * step, size)
-            out = part_of(g, start + c * step, size)
-            y = T(c)
-            w = item(class_weight, np.uintp(c))
-            for i in range(size):
-                below = apart(row[i], top[i], temperature)
+        end = min(begin + CLASSES_PER_SUM, classes)
+        for first in range(0, size, lanes):
+            high, zero = load(top, first, GROUP), spread(T(0), GROUP)
+            part_rest, part_tops, part_gap = zero, zero, zero
+            part_mass_rest, part_mass_tops = zero, zero
+            for c in range(begin, end):
+                place, there = start + first + c * step, size - first
+                below = apart(load_some(source, place, GROUP, there, T(0)), high, temperature)
                 e = exp_nonpositive(below)
-                other = False
+                if g is not None and accumulate is None:
+                    store_some(g, place, e, there)
+                hit = lanes_with(labels, first, c, e)
+                other_hit = hit
                 if others is not None:
-                    other = others[i] == y
-                a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
+                    other_hit = lanes_with(others, first, c, e)
+                w = item(class_weight, np.uintp(c))
+                dense = load_some(t, place, GROUP, there, T(0))
+                a = mass_of_class(dense, hit, other_hit, mix, w, smoothing, T)
                 is_top = e == T(1)
-                part_rest[i] += T(0) if is_top else e
-                part_tops[i] += T(1) if is_top else T(0)
-                part_mass_rest[i] += T(0) if is_top else a
-                part_mass_tops[i] += a if is_top else T(0)
-                part_gap[i] -= T(0) if a == T(0) else a * below  # 0 times -inf is 0 here
-                keep_power(out, i, e, accumulate)
-        for k in range(5):
-            whole, part = (
-                quantity(scratch, 5 + k),
-                quantity(scratch, 10 + k),
-            )
-            lost = quantity(scratch, 15 + k)
-            for i in range(size):
-                add_to(whole, lost, part, i)
-                part[i] = T(0)
+                part_rest = part_rest + choose(is_top, T(0), e)
+                part_tops = part_tops + choose(is_top, T(1), T(0))
+                part_mass_rest = part_mass_rest + choose(is_top, T(0), a)
+                part_mass_tops = part_mass_tops + choose(is_top, a, T(0))
+                part_gap = part_gap - choose(a == T(0), T(0), a * below)  # 0 times -inf is 0 here
+            add_part(scratch, 0, first, part_rest)
+            add_part(scratch, 1, first, part_tops)
+            add_part(scratch, 2, first, part_mass_rest)
+            add_part(scratch, 3, first, part_mass_tops)
+            add_part(scratch, 4, first, part_gap)
     for k in range(5):
         for i in range(size):
-            settle(
-                quantity(scratch, 5 + k),
-                quantity(scratch, 15 + k),
-                i,
-            )
+            settle(quantity(scratch, SUMS + k), quantity(scratch, LOST + k), i)
     if curved is not None:
         for i in range(size):
             losses[i] = T(0)
@@ -286,7 +298,7 @@ def soft_tile(
             row = part_of(source, start + c * step, size)
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
-            y = T(c)
+            y = np.int32(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
                 e = again(out, row, i, top[i], accumulate, temperature)
@@ -300,7 +312,7 @@ def soft_tile(
                 near = apart(top[i], row[i], temperature)
                 one_loss, one_slope, one_bend = link(remote, e, near, T(1), *options)
                 absent = a == T(0)
-                losses[i] += T(0) if absent or labels[i] < T(0) else weights[i] * (a * one_loss)
+                losses[i] += T(0) if absent or labels[i] < 0 else weights[i] * (a * one_loss)
                 bent[i] += T(0) if absent else a * one_bend
                 b = T(0) if absent else a * one_slope
                 mass_rest[i] += T(0) if is_top else b
@@ -316,7 +328,7 @@ def soft_tile(
                 loss += z_loss * log_sum * log_sum
                 excess = T(2) * z_loss * log_sum
                 bent[i] = scales[i] * (T(2) * z_loss)
-            losses[i] = T(0) if labels[i] < T(0) else weights[i] * loss
+            losses[i] = T(0) if labels[i] < 0 else weights[i] * loss
         else:
             slope = T(1)
         inverse[i] = T(1) / total
@@ -332,7 +344,7 @@ def soft_tile(
             row = part_of(source, start + c * step, size)
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
-            y = T(c)
+            y = np.int32(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
                 e = again(out, row, i, top[i], accumulate, temperature)
@@ -341,14 +353,14 @@ def soft_tile(
                     other = others[i] == y
                 a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
                 term = weights[i] * (a * log(clip_to(e * inverse[i], clip)))
-                losses[i] -= T(0) if a == T(0) or labels[i] < T(0) else term
+                losses[i] -= T(0) if a == T(0) or labels[i] < 0 else term
     if g is not None:
         for c in range(classes):
             row = part_of(source, start + c * step, size)
             row_t = part_of(t, start + c * step, size)
             out = part_of(g, start + c * step, size)
             second = part_of(h, start + c * step, size)
-            y = T(c)
+            y = np.int32(c)
             w = item(class_weight, np.uintp(c))
             for i in range(size):
                 e = power(out, row, i, top[i], accumulate, temperature)
@@ -357,7 +369,7 @@ def soft_tile(
                 if others is not None:
                     other = others[i] == y
                 a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
-                dead = labels[i] < T(0)
+                dead = labels[i] < 0
                 if h is not None:
                     curvature = factor[i] * (p * (T(1) - p))
                     if z_loss is not None:
@@ -442,8 +454,9 @@ def tiles(
         quantity(scratch, 21),
         quantity(scratch, 22),
     )
-    lane_labels = quantity(scratch, 23)
-    lane_others = part_of_if(others, scratch, 24 * LANES, LANES)
+    lane_labels = on_stack(np.dtype(np.int32), LANES)
+    other_lanes = on_stack(np.dtype(np.int32), LANES)
+    lane_others = part_of_if(others, other_lanes, 0, LANES)
     tile_x = part_of(scratch, QUANTITIES * LANES, extent)
     tile_g = part_of_if(grad, scratch, QUANTITIES * LANES + extent, extent)
     tile_h = part_of_if(hess, scratch, QUANTITIES * LANES + 2 * extent, extent)
@@ -465,11 +478,11 @@ def tiles(
             label, weight = live_weight(
                 here, ignore_index, classes, weight_here, hard_class_weight, i
             )
-            lane_labels[i] = T(-1 if weight == 0.0 else label)
+            lane_labels[i] = -1 if weight == 0.0 else label
             if others is not None:
                 other = class_of_label(others_here[i], ignore_index, classes)
-                lane_others[i] = T(other)
-                lane_labels[i] = T(-1 if weight == 0.0 or other < 0 else label)
+                lane_others[i] = other
+                lane_labels[i] = -1 if weight == 0.0 or other < 0 else label
             weights[i] = T(weight)
             scales[i] = T(gradient_scale(share, weight, upstream_here, i, temperature))
         if inner == 1:
