@@ -239,6 +239,20 @@ def test_tiny_arguments_are_exact(name, dtype):
 
 
 @every_dtype
+def test_entropy_drop(dtype, rng):
+    """Within an ulp of what its two logarithms give in 50 digits, where they cancel as well."""
+    z = np.concatenate([np.linspace(0, 0.25, 101), 0.25 * rng.random(400), np.logspace(-30, -1)])
+    z = z.astype(dtype)
+    with mpmath.workdps(50):
+        for x in z:
+            u = mpmath.sqrt(mpmath.mpf(float(x)))
+            heads, tails = (1 + u) * mpmath.log1p(u), (1 - u) * mpmath.log1p(-u)
+            exact = (heads + tails) / u**2 if x else mpmath.mpf(1)
+            error = abs(mpmath.mpf(float(_math.entropy_drop(x))) - exact)
+            assert error <= np.spacing(dtype(1)), x
+
+
+@every_dtype
 def test_tanh_is_odd(dtype):
     x = arguments(dtype)
     np.testing.assert_array_equal(evaluate("tanh", -x), -evaluate("tanh", x))
