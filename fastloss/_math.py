@@ -221,13 +221,13 @@ def _limited(predicate):
 @intrinsic
 def at_least(typing_context, x, lowest):
     """Return x, or `lowest` where x is less; NaN stays."""
-    return x(x, lowest), _limited("<")
+    return x(x, _float_of(x)), _limited("<")
 
 
 @intrinsic
 def at_most(typing_context, x, highest):
     """Return x, or `highest` where x is more; NaN stays."""
-    return x(x, highest), _limited(">")
+    return x(x, _float_of(x)), _limited(">")
 
 
 @intrinsic

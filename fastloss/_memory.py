@@ -39,7 +39,7 @@ def flat_out(array: Array | None, order: str) -> Array | None:
 
 def is_view(vector: Array | None, array: Array | None) -> bool:
     """Whether a flat buffer is the array's own memory (or both are absent)."""
-    return array is None or vector is None or np.may_share_memory(array, vector)
+    return array is None or vector is None or vector.base is not None
 
 
 def write_back(array: Array | None, vector: Array | None, order: Any, accumulate: bool) -> None:

@@ -21,7 +21,6 @@ def test_signature_and_help_name_everything(loss):
     wanted = {*loss.options, *loss.family_keywords, *COMMON}
     if loss.family == "softmax":
         assert {"axis", "class_weight", "ignore_index"} <= wanted
-        wanted |= set(loss.own_keywords)
     for call, extra in (
         (loss, ()),
         (loss.value_and_grad, GRADIENT),

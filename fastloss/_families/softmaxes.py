@@ -1,6 +1,5 @@
 """The losses on the softmax of each row of logits; targets are labels or dense."""
 
-import inspect
 import math
 from collections.abc import Callable
 from types import FunctionType
@@ -34,8 +33,8 @@ class SoftmaxLoss(Loss):
     }
 
     def __init__(self, scalar: FunctionType, **record: Any) -> None:
-        own = {"mixup": None, "extra": None} if record["extended"] else {}
-        self.own_keywords: dict[str, Any] = own  # that no other loss of the family has
+        self._own_keywords = {"mixup": None, "extra": None} if record["extended"] else {}
+        self.family_keywords = self.family_keywords | self._own_keywords
         super().__init__(scalar, **record)
         self._curved = True if self._properties["curved"] else None
         self._quick = _quick.softmax(
@@ -48,9 +47,6 @@ class SoftmaxLoss(Loss):
         pred = (3 * rng.standard_normal(shape)).astype(dtype)
         return pred, rng.integers(0, shape[-1], shape[:-1])
 
-    def _signature(self, common: dict[str, Any], returned: str) -> inspect.Signature:
-        return super()._signature(self.own_keywords | common, returned)
-
     def _evaluate(
         self, arrays: tuple[Any, ...], given: dict[str, Any], common: dict[str, Any]
     ) -> tuple[Any, ...]:
@@ -58,12 +54,11 @@ class SoftmaxLoss(Loss):
 
         They go with the loss where it is all that is asked for.
         """
-        extra = given.get("extra") if self.own_keywords else None
-        known = self.own_keywords | common if self.own_keywords else common
+        extra = given.get("extra") if self._own_keywords else None
         if extra is None:
-            return super()._evaluate(arrays, given, known)
+            return super()._evaluate(arrays, given, common)
         outputs = self._outputs(extra)
-        loss, grad, hess = super()._evaluate(arrays, {**given, "extra": outputs}, known)
+        loss, grad, hess = super()._evaluate(arrays, {**given, "extra": outputs}, common)
         if "grad_out" not in common:
             loss = loss, outputs
         return loss, grad, hess, outputs
@@ -228,9 +223,9 @@ class SoftmaxLoss(Loss):
         self, arrays: tuple[Array, ...], keywords: dict[str, Any]
     ) -> tuple[Any, ...]:
         extra, mixup = (
-            keywords.get(name) if self.own_keywords else None for name in ("extra", "mixup")
+            keywords.get(name) if self._own_keywords else None for name in ("extra", "mixup")
         )
-        keywords = {k: v for k, v in keywords.items() if k not in self.own_keywords}
+        keywords = {k: v for k, v in keywords.items() if k not in self._own_keywords}
         logits, target = arrays
         axis, ignore = keywords.get("axis", -1), keywords.get("ignore_index", -100)
         dense = target.ndim == logits.ndim
