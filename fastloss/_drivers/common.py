@@ -52,6 +52,14 @@ inlined = njit(**INLINED)
 
 
 @inlined
+def place_of_row(row, classes, inner):
+    """Return where class 0 of a row lies in flat arrays of shape (…, classes, inner)."""
+    if inner == 1:  # the usual case, without two divisions
+        return row * classes
+    return row // inner * classes * inner + row % inner
+
+
+@inlined
 def class_of_label(label, ignore_index, classes):
     """Return the label as an index, or IGNORED, or OUTSIDE (whatever its integer type)."""
     index = np.int64(label)

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit, prange, types
 from numba.extending import overload
 
-from fastloss._drivers.common import inlined, live_weight, put
+from fastloss._drivers.common import inlined, live_weight, place_of_row, put
 from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
 from fastloss._llvm import (
@@ -158,7 +158,7 @@ def row_block(
         parts = parts_of(grads, derivatives, 0, classes)
         seconds = parts_of(hesses, derivatives, len(grads) * classes, classes)
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, r)
-        place = r // inner * classes * inner + r % inner
+        place = place_of_row(r, classes, inner)
         counts = weight != 0.0
         loss, scale = T(0), 0.0
         if counts:

@@ -13,6 +13,7 @@ from fastloss._drivers.common import (
     class_of_label,
     inlined,
     log_sum_exp,
+    place_of_row,
     weight_of_mix,
     weight_of_row,
 )  # fmt: skip
@@ -110,7 +111,7 @@ def scan_mixed(
         for row in range(start, stop):
             weight = weight_of_row(sample_weight, None, 0, row)
             if weight != 0.0:
-                place = row // inner * classes * inner + row % inner
+                place = place_of_row(row, classes, inner)
                 row_mass = 0.0
                 for c in range(classes):
                     a = np.float64(dense[np.uintp(place + c * inner)])
@@ -132,7 +133,7 @@ def excess_of(dense, classes, inner, start, stop):
     own_function()
     excess = 0.0
     for row in range(start, stop):
-        place = row // inner * classes * inner + row % inner
+        place = place_of_row(row, classes, inner)
         mass = 0.0
         for c in range(classes):
             mass += np.float64(dense[np.uintp(place + c * inner)])
@@ -172,7 +173,7 @@ def observe(
     T = type(source[0])
     hits = 0
     for row in range(start, stop):
-        place = row // inner * classes * inner + row % inner
+        place = place_of_row(row, classes, inner)
         top = source[np.uintp(place)]
         for c in range(classes):
             top = maximum(top, source[np.uintp(place + c * inner)])
