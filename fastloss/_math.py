@@ -209,7 +209,7 @@ def _power_of_two(typing_context, shifted):
 
 
 def _limited(predicate):
-    """Code generator of a choice between a number and a limit that it is beyond of."""
+    """Code generator of a number, or of the limit that it is beyond."""
 
     def codegen(context, builder, signature, arguments):
         x, limit = arguments[0], copies(builder, arguments[1], arguments[0].type)
@@ -509,7 +509,7 @@ def log1p(x):
 def entropy_drop(z):
     """((1 + u) log(1 + u) + (1 - u) log(1 - u)) / u**2, which is 1 for u = 0, from z = u**2 <= 1/4.
 
-    Twice the entropy that a fair coin has more than one that falls with (1 + u) / 2, over u**2.
+    Twice the entropy by which a fair coin exceeds one of probability (1 + u) / 2, over u**2.
 
     Parameters
     ----------

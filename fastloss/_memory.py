@@ -38,7 +38,10 @@ def flat_out(array: Array | None, order: str) -> Array | None:
 
 
 def is_view(vector: Array | None, array: Array | None) -> bool:
-    """Whether a flat buffer is the array's own memory (or both are absent)."""
+    """Whether what `flat_out` made of an array is the array's own memory (or both are absent).
+
+    Such a vector has a base; new memory has none.
+    """
     return array is None or vector is None or vector.base is not None
 
 

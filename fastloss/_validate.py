@@ -53,7 +53,7 @@ def wrong_number(loss: str, came: int, arrays: Iterable[str]) -> str:
 def _plain(value: Any, loss: str, argument: str) -> Array:
     """Return an aligned ndarray in native byte order, without a copy where that is possible."""
     if type(value) is np.ndarray and value.flags.aligned and value.dtype.isnative:
-        return value  # the usual case, in a fifth of the time
+        return value  # the usual case, five times as fast as what follows
     if isinstance(value, np.ma.MaskedArray):
         fail(TypeError, loss, argument, "a masked array", "an array without a mask")
     try:

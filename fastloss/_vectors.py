@@ -1,11 +1,13 @@
 """Vectors as a type of compiled code, for loops over a few dozen entries.
 
 A vector fills registers of 64 bytes, each of 16 float32 or 8 float64: one, or several whose
-instructions then run side by side. LLVM splits them where the CPU's are shorter. The arithmetic is
-that of the numbers, lane by lane, and a number beside a vector stands for copies of it.
-`_math.exp_nonpositive` takes vectors too. What LLVM makes of a plain loop needs three parts, one
-for many vectors, one for a few and a scalar one for what is left, which may cost as much as all of
-the vectors. Written in vectors, the last one simply overlaps the one before.
+instructions then run side by side. LLVM splits them where the CPU's are shorter. Arithmetic and
+comparisons are those of the numbers, lane by lane, and a number beside a vector stands for copies
+of it. `choose` is the conditional expression; some functions of `_math` take vectors too.
+
+What LLVM makes of a plain loop needs three parts, one for many vectors, one for a few and a scalar
+one for what is left, which may cost as much as all of the vectors. Written in vectors, the last one
+is cut short (`load_some`, `store_some`) or overlaps the one before.
 """
 
 import functools
@@ -112,6 +114,16 @@ def _comparison(sign):
     return lambda builder, a, b: builder.fcmp_ordered(sign, a, b)
 
 
+@type_callable(operator.neg)
+def _type_of_negative(context):
+    return lambda x: x if isinstance(x, Vector) else None
+
+
+@lower_builtin(operator.neg, Vector)
+def _negative(context, builder, signature, arguments):
+    return builder.fneg(arguments[0])
+
+
 for _operation, _sign in (
     (operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="),
     (operator.eq, "=="),
@@ -139,6 +151,19 @@ def number(x, T):
 @overload(number, jit_options=INLINED)
 def _number(x, T):
     return (lambda x, T: x) if isinstance(x, Vector) else (lambda x, T: T(x))
+
+
+@intrinsic
+def widened(typing_context, vector):
+    """Return a vector's numbers in float64, in as many lanes."""
+    kind = Vector(types.float64, vector.lanes // Vector(types.float64).lanes)
+
+    def generate(context, builder, signature, arguments):
+        if kind == vector:
+            return arguments[0]
+        return builder.fpext(arguments[0], context.get_value_type(kind))
+
+    return kind(vector), generate
 
 
 @intrinsic
@@ -219,9 +244,7 @@ def _masked_store(builder, place, values, size):
 def _width(vector):
     """Return the bytes of a lane."""
     element = vector.element
-    if isinstance(element, ir.IntType):
-        return element.width // 8
-    return 8 if isinstance(element, ir.DoubleType) else 4
+    return (element if isinstance(element, ir.IntType) else integers_of(element)).width // 8
 
 
 def _call(builder, name, vector, result, arguments):
@@ -261,11 +284,17 @@ def store_short(typing_context, array, vector):
     return types.void(array, vector), generate
 
 
+def _fills(builder, vector, size):
+    """Generate whether all lanes are among the first `size`."""
+    return builder.icmp_signed(">=", size, size.type(vector.count))
+
+
 @intrinsic(prefer_literal=True)
 def load_some(typing_context, array, i, registers, size, filling):
-    """Return the vector that begins at entry i, `filling` from lane `size` on (if there is one).
+    """Return the vector that begins at entry i; the lanes from `size` on have `filling`.
 
-    It is of the type of `filling`; integers are converted, with zeros for it. Of no array, None.
+    Its numbers are of the type of `filling`: integers are converted, and then it is 0 that is
+    filled in. If the array is None, so is the vector.
     """
     if isinstance(array, types.NoneType):
         nothing = types.none(array, types.intp, registers, types.intp, filling)
@@ -326,10 +355,6 @@ def store_some(typing_context, array, i, vector, size):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, vector, types.intp), generate
-
-
-def _fills(builder, vector, size):
-    return builder.icmp_signed(">=", size, size.type(vector.count))
 
 
 def _larger(builder, a, b):

@@ -2,6 +2,7 @@
 
 import itertools
 
+import mpmath
 import numpy as np
 import pytest
 from conftest import ALL, assert_same_bits, every_dtype
@@ -429,6 +430,30 @@ def test_a_divergence_is_not_negative(rng):
     logits = rng.normal(size=(500, 7)).astype("f4")
     for shift in (0, 0.1, 3.3):
         assert fl.softmax_kl(logits, logits + np.float32(shift), reduction="none").min() >= 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 20])
+def test_divergence_of_confident_distributions(dtype, classes, rng):
+    """What the small probabilities add is not lost beside the large one: class by class."""
+    shape, epsilon = (200, classes), np.finfo(dtype).eps
+    x, t = rng.standard_normal((2, *shape)).astype(dtype)
+    x[:, 0] += rng.uniform(4, 12, len(x)).astype(dtype)
+    t[:, 0] += rng.uniform(4, 12, len(t)).astype(dtype)
+    losses = fl.softmax_kl(x, t, reduction="none")
+    with mpmath.workdps(50):
+        for row, other, loss in zip(x, t, losses, strict=True):
+            logs = []
+            for logits in (row, other):
+                values = [mpmath.mpf(float(logit)) for logit in logits]
+                total = mpmath.log(mpmath.fsum(map(mpmath.exp, values)))
+                logs.append([value - total for value in values])
+            spread = max(np.ptp(row), np.ptp(other))
+            exact = allowed = mpmath.mpf(0)
+            for a, b in zip(*logs, strict=True):
+                exact += mpmath.exp(b) * (b - a)
+                allowed += mpmath.exp(b) * max(abs(a), abs(b))
+            assert abs(loss - exact) <= (4 + 2 * float(spread)) * epsilon * allowed
 
 
 def test_info_nce_of_tiny_weights():

@@ -28,40 +28,37 @@ from fastloss._vectors import (
 PIECE = 512
 """Entries summed in the array's own precision before the sum moves on to float64."""
 
-REGISTERS = 8
-"""Registers summed in the array's own precision, where a row is read one by one."""
-
 
 @inlined
-def largest_entry(x, missing):
-    """Return the largest entry of a row but the one `missing`; with a NaN in it, NaN or any entry.
-
-    Such a row is lost anyway, by the power of its NaN, which is NaN. (A maximum that passes NaN on
-    takes three instructions instead of one.) Of all entries, if `missing` is None.
-    """
-    T, lanes = type(x[0]), lanes_of(x)
-    if x.size < lanes:
-        return largest_lane(but_one(load_short(x, T(-np.inf)), missing, 0))
-    one, i = but_one(load(x, 0, 1), missing, 0), lanes
-    if x.size >= 4 * lanes:
-        four, i = but_one(load(x, 0, 4), missing, 0), 4 * lanes
-        while i <= x.size - 4 * lanes:
-            four = larger(four, but_one(load(x, i, 4), missing, i))
-            i += 4 * lanes
-        one = largest_register(four)
-    while i < x.size - lanes:
-        one = larger(one, but_one(load(x, i, 1), missing, i))
-        i += lanes
-    i = x.size - lanes
-    return largest_lane(larger(one, but_one(load(x, i, 1), missing, i)))
-
-
-@inlined
-def but_one(vector, missing, first):
+def without_entry(vector, missing, first):
     """Return a vector of the entries from `first` on, the one `missing` replaced by -inf."""
     if missing is None:
         return vector
     return with_lane(vector, missing - first, -np.inf)
+
+
+@inlined
+def largest_entry(x, missing):
+    """Return the largest entry of a row, the one `missing` left out unless that is None.
+
+    If there is a NaN, the result is NaN or any entry: such a row is lost anyway, by the power of
+    its NaN, which is NaN. (A maximum that passes NaN on takes three instructions instead of one.)
+    """
+    T, lanes = type(x[0]), lanes_of(x)
+    if x.size < lanes:
+        return largest_lane(without_entry(load_short(x, T(-np.inf)), missing, 0))
+    one, i = without_entry(load(x, 0, 1), missing, 0), lanes
+    if x.size >= 4 * lanes:
+        four, i = without_entry(load(x, 0, 4), missing, 0), 4 * lanes
+        while i <= x.size - 4 * lanes:
+            four = larger(four, without_entry(load(x, i, 4), missing, i))
+            i += 4 * lanes
+        one = largest_register(four)
+    while i < x.size - lanes:
+        one = larger(one, without_entry(load(x, i, 1), missing, i))
+        i += lanes
+    i = x.size - lanes
+    return largest_lane(larger(one, without_entry(load(x, i, 1), missing, i)))
 
 
 @inlined
@@ -77,7 +74,7 @@ def power_of(x, top, temperature, scale):
 def powers_but_one(x, top, temperature, scale, label, powers):
     """Return the sum of the powers (see `power_of`) in float64, the label's left out.
 
-    All powers, the label's among them, are stored in `powers`, which may be x, unless it is None.
+    All of them, the label's too, are stored in `powers`, which may be x, unless that is None.
     """
     T = type(x[0])
     lanes = lanes_of(x)

@@ -89,7 +89,7 @@ def quantity(typing_context, scratch, k):
 
 @inlined
 def find_tops(x, start, step, size, classes, top):
-    """Raise each row's number in `top` to its largest logit."""
+    """Raise each row's number in `top` to its largest logit (see `largest_entry` about NaN)."""
     T = type(x[0])
     for begin in range(0, classes, CLASSES_PER_SUM):
         end = min(begin + CLASSES_PER_SUM, classes)
@@ -116,11 +116,11 @@ def hard_tile(
 ):  # fmt: skip
     """Compute `size` neighbouring rows with integer labels, vectors running across the rows.
 
-    Class c of the rows lies at ``start + c * step`` and the `size - 1` places behind it, in every
+    Class c of the rows lies at ``start + c * step`` and the `size - 1` places after it, in every
     array. `labels` is -1 for a row that does not count. The weighted losses go to `losses`.
 
-    A few classes of all rows at a time: as many as are summed plainly, and few enough streams for
-    the CPU to fetch them ahead.
+    All rows are gone through with CLASSES_PER_SUM classes at a time: that many are summed plainly,
+    and that many streams the CPU can fetch ahead.
     """
     own_function()
     source = either(x, g)
@@ -159,7 +159,7 @@ def hard_tile(
                 hit = lanes_with(labels, first, c, e)
                 part = part + choose(hit, T(0), e)
                 at_own = choose(hit, e, at_own)
-                gap_of_own = choose(hit, T(-1) * below, gap_of_own)
+                gap_of_own = choose(hit, -below, gap_of_own)
             whole, error = two_sum(load(rest, first, GROUP), load(lost, first, GROUP), part)
             store(rest, first, whole)
             store(lost, first, error)
@@ -247,7 +247,7 @@ def soft_tile(
         quantity(scratch, SUMS + 3),
         quantity(scratch, SUMS + 4),
     )
-    bent = quantity(scratch, LOST)  # when what the sums lost is back in them
+    bent = quantity(scratch, LOST)  # free once `settle` has put back what the sums lost
     lanes = GROUP * lanes_of(source)
     for i in range(LANES):
         top[i] = T(-np.inf)
@@ -280,7 +280,7 @@ def soft_tile(
                 part_mass_rest = part_mass_rest + choose(is_top, T(0), a)
                 part_mass_tops = part_mass_tops + choose(is_top, a, T(0))
                 part_gap = part_gap - choose(a == T(0), T(0), a * below)  # 0 times -inf is 0 here
-            add_part(scratch, 0, first, part_rest)
+            add_part(scratch, 0, first, part_rest)  # in the order of rest, tops, ... above
             add_part(scratch, 1, first, part_tops)
             add_part(scratch, 2, first, part_mass_rest)
             add_part(scratch, 3, first, part_mass_tops)

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from fastloss._drivers.row_vectors import REGISTERS
 from fastloss._families import rowwise
 from fastloss._math import log
 from fastloss._options import logarithm_base
-from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes
+from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes, widened
 
 
 @rowwise(
@@ -48,20 +47,17 @@ def entropy(probabilities, grad, hess, base):
     unit = T(1)
     if base is not None:
         unit = T(1) / log(base)
-    loss = 0.0
-    for first in range(0, probabilities.size, REGISTERS * lanes):
-        part = spread(T(0), 1)
-        for i in range(first, min(first + REGISTERS * lanes, probabilities.size), lanes):
-            there = probabilities.size - i
-            p = load_some(probabilities, i, 1, there, T(0))
-            log_p = log(p)
-            part = part - choose(p == T(0), T(0), p * log_p)
-            if grad is not None:
-                store_some(grad, i, (log_p + T(1)) * -unit, there)
-            if hess is not None:
-                store_some(hess, i, -unit / p, there)
-        loss += np.float64(sum_of_lanes(part))
-    return T(loss) * unit
+    loss = widened(spread(T(0), 1))
+    for i in range(0, probabilities.size, lanes):
+        there = probabilities.size - i
+        p = load_some(probabilities, i, 1, there, T(0))
+        log_p = log(p)
+        loss = loss - widened(choose(p == T(0), T(0), p * log_p))
+        if grad is not None:
+            store_some(grad, i, (log_p + T(1)) * -unit, there)
+        if hess is not None:
+            store_some(hess, i, -unit / p, there)
+    return T(sum_of_lanes(loss)) * unit
 
 
 @entropy.textbook

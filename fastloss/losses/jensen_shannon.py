@@ -3,11 +3,10 @@
 import numpy as np
 
 from fastloss._drivers.common import quotient
-from fastloss._drivers.row_vectors import REGISTERS
 from fastloss._families import rowwise
 from fastloss._math import entropy_drop, log, log1p
 from fastloss._options import logarithm_base
-from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes
+from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes, widened
 
 
 @rowwise(
@@ -57,39 +56,33 @@ def jensen_shannon(probabilities, target, grad, hess, base):
     unit = T(1)
     if base is not None:
         unit = T(1) / log(base)
-    loss = 0.0
-    for first in range(0, probabilities.size, REGISTERS * lanes):
-        part = spread(T(0), 1)
-        for i in range(first, min(first + REGISTERS * lanes, probabilities.size), lanes):
-            there = probabilities.size - i
-            p = load_some(probabilities, i, 1, there, T(0))
-            t = load_some(target, i, 1, there, T(0))
-            total = p + t
-            u = (p - t) / total
-            p_share, t_share = T(2) * p / total, T(2) * t / total  # 1 + u and 1 - u
-            # Two logarithms serve. That of a share near 1 comes from u, and one of the two shares
-            # is; the other may be small, and comes from itself.
-            p_first = u > T(-0.5)
-            log_first = log1p(choose(p_first, u, T(0) - u))
-            log_last = log(choose(p_first, t_share, p_share))
-            log_p, log_t = (
-                choose(p_first, log_first, log_last),
-                choose(p_first, log_last, log_first),
-            )
-            # The two terms nearly cancel if p and t are close to each other.
-            p_part, t_part = p_share * log_p, t_share * log_t
-            far = choose(p == T(0), T(0), p_part) + choose(t == T(0), T(0), t_part)
-            z = u * u
-            term = total * choose(z < T(0.25), z * entropy_drop(z), far)
-            part = part + choose(total == T(0), T(0), term)
-            if grad is not None:
-                slope = T(0.5) * unit * log_p
-                store_some(grad, i, choose(total == T(0), T(0), slope), there)
-            if hess is not None:
-                bend = T(0.5) * unit * quotient(t / total, p)
-                store_some(hess, i, choose(t == T(0), T(0), bend), there)
-        loss += np.float64(sum_of_lanes(part))
-    return T(0.25) * unit * T(loss)
+    loss = widened(spread(T(0), 1))
+    for i in range(0, probabilities.size, lanes):
+        there = probabilities.size - i
+        p = load_some(probabilities, i, 1, there, T(0))
+        t = load_some(target, i, 1, there, T(0))
+        total = p + t
+        u = (p - t) / total
+        p_share, t_share = T(2) * p / total, T(2) * t / total  # 1 + u and 1 - u
+        # Two logarithms suffice: that of the share which may be near 1, from u, and that of the
+        # other, from itself, as it may be small. Where that one is near 1, it is not looked at.
+        p_near = u > T(-0.5)
+        log_near = log1p(choose(p_near, u, -u))
+        log_far = log(choose(p_near, t_share, p_share))
+        log_p, log_t = choose(p_near, log_near, log_far), choose(p_near, log_far, log_near)
+        # The two terms nearly cancel if p and t are close to each other.
+        p_part, t_part = p_share * log_p, t_share * log_t
+        apart = choose(p == T(0), T(0), p_part) + choose(t == T(0), T(0), t_part)
+        z = u * u
+        term = total * choose(z < T(0.25), z * entropy_drop(z), apart)
+        loss = loss + widened(choose(total == T(0), T(0), term))
+        if grad is not None:
+            slope = T(0.5) * unit * log_p
+            store_some(grad, i, choose(total == T(0), T(0), slope), there)
+        if hess is not None:
+            bend = T(0.5) * unit * quotient(t / total, p)
+            store_some(hess, i, choose(t == T(0), T(0), bend), there)
+    return T(0.25) * unit * T(sum_of_lanes(loss))
 
 
 @jensen_shannon.textbook

@@ -2,11 +2,31 @@
 
 import numpy as np
 
-from fastloss._drivers.row_vectors import REGISTERS, largest_entry, powers_but_one
+from fastloss._drivers.common import beyond_one_top, inlined
+from fastloss._drivers.row_vectors import largest_entry, power_of
 from fastloss._families import rowwise
-from fastloss._math import exp_nonpositive, log
+from fastloss._math import exp_nonpositive, log1p
 from fastloss._options import positive
-from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes
+from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes, widened
+
+
+@inlined
+def powers_beyond_one(x, scale, powers):
+    """Return the largest entry and the sum of ``exp(scale (x - top))``, less the 1 of that entry.
+
+    The 1 is never added, so that nothing of the others is lost beside it. The powers are stored in
+    `powers`, unless that is None.
+    """
+    T, lanes = type(x[0]), lanes_of(x)
+    top = largest_entry(x, None)
+    rest, tops = widened(spread(T(0), 1)), widened(spread(T(0), 1))
+    for i in range(0, x.size, lanes):
+        e = power_of(load_some(x, i, 1, x.size - i, T(-np.inf)), top, None, scale)
+        if powers is not None:
+            store_some(powers, i, e, x.size - i)
+        rest = rest + widened(choose(e == T(1), T(0), e))
+        tops = tops + widened(choose(e == T(1), T(1), T(0)))
+    return top, beyond_one_top(sum_of_lanes(rest), sum_of_lanes(tops))
 
 
 @rowwise(
@@ -34,9 +54,10 @@ def softmax_kl(logits, target, grad, hess, temperature):
 
     Notes
     -----
-    The gradient by x is ``T (softmax(x / T) - softmax(t / T))``. It vanishes where student and
-    teacher agree, and the loss with it: the errors are ``4 + 2 g`` ulp of the larger of the two
-    probabilities, and of the larger logarithm of them, g the spread of the row's logits over T.
+    The gradient by x is ``T (softmax(x / T) - softmax(t / T))``. It vanishes, to rounding, where
+    student and teacher agree, and the loss with it: class by class, the errors are ``4 + 2 g`` ulp
+    of the larger of the two probabilities, and of the larger logarithm of them, g the spread of the
+    row's logits over T.
 
     References
     ----------
@@ -52,28 +73,25 @@ def softmax_kl(logits, target, grad, hess, temperature):
     """
     T, lanes = type(logits[0]), lanes_of(logits)
     inverse = T(1) / temperature
-    top, target_top = largest_entry(logits, None), largest_entry(target, None)
-    total = powers_but_one(logits, top, None, inverse, -1, grad)
-    target_total = powers_but_one(target, target_top, None, inverse, -1, None)
+    top, beyond = powers_beyond_one(logits, inverse, grad)
+    target_top, target_beyond = powers_beyond_one(target, inverse, None)
     # b - a of the log-probabilities b = log softmax(t / T) and a = log softmax(x / T)
-    between = T(log(total / target_total))
-    share, target_share = T(1.0 / total), T(1.0 / target_total)
-    loss = 0.0
-    for first in range(0, logits.size, REGISTERS * lanes):
-        part = spread(T(0), 1)
-        for i in range(first, min(first + REGISTERS * lanes, logits.size), lanes):
-            there = logits.size - i
-            below = (load_some(logits, i, 1, there, T(0)) - top) * inverse
-            target_below = (load_some(target, i, 1, there, T(-np.inf)) - target_top) * inverse
-            q = exp_nonpositive(target_below) * target_share
-            term = q * ((target_below - below) + between)
-            part = part + choose(q == T(0), T(0), term)
-            if grad is not None:
-                p = load_some(grad, i, 1, there, T(0)) * share
-                store_some(grad, i, temperature * (p - q), there)
-                if hess is not None:
-                    store_some(hess, i, p * (T(1) - p), there)
-        loss += np.float64(sum_of_lanes(part))
+    between = T(log1p(beyond) - log1p(target_beyond))
+    share, target_share = T(1.0 / (1.0 + beyond)), T(1.0 / (1.0 + target_beyond))
+    terms = widened(spread(T(0), 1))
+    for i in range(0, logits.size, lanes):
+        there = logits.size - i
+        below = (load_some(logits, i, 1, there, T(0)) - top) * inverse
+        target_below = (load_some(target, i, 1, there, T(-np.inf)) - target_top) * inverse
+        q = exp_nonpositive(target_below) * target_share
+        term = q * ((target_below - below) + between)
+        terms = terms + widened(choose(q == T(0), T(0), term))
+        if grad is not None:
+            p = load_some(grad, i, 1, there, T(0)) * share
+            store_some(grad, i, temperature * (p - q), there)
+            if hess is not None:
+                store_some(hess, i, p * (T(1) - p), there)
+    loss = sum_of_lanes(terms)
     loss = 0.0 if loss < 0.0 else loss  # rounding, where the two agree
     return T((loss * np.float64(temperature)) * np.float64(temperature))
 
