@@ -52,14 +52,15 @@ LOSS_BY_LOSS = (
 THROUGH_A_DOOR = (
     "test_check_passes_the_library",
     "test_criterion_of_every_loss",
+    "test_every_candidate_computes_the_loss",
     "test_every_function_is_the_loss",
     "test_functions_are_those_of_the_losses",
     "test_losses_have_the_bits_of_calls_from_python",
 )
-"""Tests of a way to the kernels with every loss; of these (and of the peers' losses without their
-gradients) the thorough tests take a sample, since they compile for a quarter of an hour."""
+"""Tests of a way to the kernels, or of the peers, with every loss; the thorough tests take a sample
+of them, since they compile for a quarter of an hour."""
 
-SAMPLE = ("huber", "sigmoid_cross_entropy", "softmax_cross_entropy", "nll", "triplet_margin")
+SAMPLE = ("mse", "sigmoid_cross_entropy", "softmax_cross_entropy", "nll", "triplet_margin")
 
 EXAMPLES_OF_MANY_LOSSES = tuple(
     f"fastloss.nn._{part}" for part in ("criterion", "elementwise", "rowwise", "textbook")
@@ -80,11 +81,7 @@ def pytest_collection_modifyitems(items):
         whole = item.path.name in (*CATALOGUE, *OWN_LOSSES)
         if whole or alone or name in EXAMPLES_OF_MANY_LOSSES:
             item.add_marker(pytest.mark.thorough)
-        door = item.originalname in THROUGH_A_DOOR or (
-            item.originalname == "test_every_candidate_computes_the_loss"
-            and parameters.params["mode"] == "value"
-        )
-        if door and name not in SAMPLE:
+        if item.originalname in THROUGH_A_DOOR and name not in SAMPLE:
             item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "thorough"]
             item.add_marker(pytest.mark.exhaustive)
 
