@@ -60,7 +60,16 @@ THROUGH_A_DOOR = (
 """Tests of a way to the kernels, or of the peers, with every loss; the thorough tests take a sample
 of them, since they compile for a quarter of an hour."""
 
-SAMPLE = ("mse", "sigmoid_cross_entropy", "softmax_cross_entropy", "nll", "triplet_margin")
+SAMPLE = ("sigmoid_cross_entropy", "softmax_cross_entropy", "triplet_margin")
+
+OF_EVERY_CRITERION = (
+    "test_buffers_change_with_shape_and_dtype_only",
+    "test_single_losses_belong_to_the_caller",
+    "test_steps_allocate_nothing_that_grows",
+    "test_steps_use_one_buffer",
+    "test_upstream_multiplies_the_gradient_and_not_the_loss",
+)
+"""Tests of what criteria have in common; the quick tests have those of a few of them."""
 
 EXAMPLES_OF_MANY_LOSSES = tuple(
     f"fastloss.nn._{part}" for part in ("criterion", "elementwise", "rowwise", "textbook")
@@ -81,7 +90,8 @@ def pytest_collection_modifyitems(items):
         whole = item.path.name in (*CATALOGUE, *OWN_LOSSES)
         if whole or alone or name in EXAMPLES_OF_MANY_LOSSES:
             item.add_marker(pytest.mark.thorough)
-        if item.originalname in THROUGH_A_DOOR and name not in SAMPLE:
+        repeated = item.originalname in OF_EVERY_CRITERION and item.get_closest_marker("thorough")
+        if repeated or (item.originalname in THROUGH_A_DOOR and name not in SAMPLE):
             item.own_markers[:] = [mark for mark in item.own_markers if mark.name != "thorough"]
             item.add_marker(pytest.mark.exhaustive)
 
