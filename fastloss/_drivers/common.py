@@ -163,13 +163,6 @@ def two_sum(whole, lost, part):
     return total, lost + ((whole - (total - added)) + (part - added))
 
 
-@inlined
-def add_to(whole, lost, part, i):
-    """Add part[i] to whole[i], and what that rounds off to lost[i]."""
-    i = np.uintp(i)  # LLVM takes a signed index for one that may be negative, and gathers
-    whole[i], lost[i] = two_sum(whole[i], lost[i], part[i])
-
-
 @njit(**MATHEMATICS)
 def settle(whole, lost, i):
     """Put back into whole[i] what rounding took; an infinite sum, whose loss is NaN, stays."""
@@ -247,13 +240,6 @@ def again(g, x, c, top, accumulate, temperature):
     if g is None:
         return exp_nonpositive(apart(x[c], top, temperature))
     return power(g, x, c, top, accumulate, temperature)
-
-
-@inlined
-def keep_power(g, c, e, accumulate):
-    """Store e where the gradient will be, if that memory is free."""
-    if g is not None and accumulate is None:
-        g[c] = e
 
 
 @inlined
