@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, wraps
 from types import FunctionType
 from typing import Any
@@ -256,6 +257,28 @@ def _entry(
         entry(*arrays)
         entry.disable_compile()
         return entry
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel to be run by `run`, and what it gets."""
+
+    kernel_of: Function
+    variant: tuple[Any, ...]
+    arguments: tuple[Any, ...]
+    nanoseconds: float
+    num_threads: int | None = None
+
+    def __call__(self) -> tuple[float, int]:
+        """Return the reduced value and the driver's status."""
+        return self.again(self.arguments)
+
+    def again(self, arguments: tuple[Any, ...]) -> tuple[float, int]:
+        """Do the same with other arguments of the same types."""
+        value, status = run(
+            self.kernel_of, self.variant, arguments, self.nanoseconds, self.num_threads
+        )
+        return value, status
 
 
 def run(

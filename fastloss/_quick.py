@@ -128,8 +128,7 @@ def rows(
             (function_of(dense), "dense" if dense else "labels"),
             (inputs, None if dense else flat, flat if dense and weighs else None,
              (None if grad is None else grad.ravel(),), (None,) * hessians, None, None, None, None,
-             None, options[pred.dtype], -100, *pred.shape, 1,
-             math.nan if weighs or not dense else float(len(pred)), 1.0),
+             None, options[pred.dtype], -100, *pred.shape, 1, math.nan, 1.0),
             nanoseconds * pred.size,
         )  # fmt: skip
 
@@ -175,8 +174,7 @@ def inputs(
             (function, "dense"),
             (tuple(x.ravel() for x in arrays[:count]), None, None,
              tuple(x.ravel() for x in grads) or (None,) * count, (None,) * hessians, None, None,
-             None, None, None, options[arrays[0].dtype], -100, *arrays[0].shape, 1,
-             float(len(arrays[0])), 1.0),
+             None, None, None, options[arrays[0].dtype], -100, *arrays[0].shape, 1, math.nan, 1.0),
             nanoseconds * arrays[0].size,
         )  # fmt: skip
         return float(value)

@@ -17,6 +17,7 @@ from numba import njit, prange, types
 from numba.extending import overload
 
 from fastloss._drivers.common import inlined, live_weight, place_of_row, put
+from fastloss._drivers.elementwise import total_weight
 from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
 from fastloss._llvm import (
@@ -200,7 +201,12 @@ def rowwise_driver(
     blocks = (rows + step - 1) // step
     table = on_stack(np.dtype(np.float64), TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
-    if labels is not None or np.isnan(divisor):
+    if labels is None and mass is None:
+        if np.isnan(divisor):
+            divisor = np.float64(rows)
+            if sample_weight is not None:
+                divisor = total_weight((sample_weight,), rows)
+    elif labels is not None or np.isnan(divisor):
         for b in range(blocks):
             sums[b], outside[b] = scan(
                 labels, mass, sample_weight, class_weight, ignore_index, classes, inner,
@@ -271,11 +277,10 @@ def plain_dense(pred, target, grad):
         return None
     if shares_memory(grad, (pred, target)):
         return None
-    ignore_index, inner, mass = np.int64(-100), np.int64(1), mass_of(target)
-    divisor = np.float64(rows) if mass is None else np.nan
+    ignore_index, inner = np.int64(-100), np.int64(1)
     return driver(
-        (flattened(pred), flattened(target)), None, mass, (flattened(grad),), hesses, None, None,
-        None, None, None, options, ignore_index, rows, classes, inner, divisor, 1.0,
+        (flattened(pred), flattened(target)), None, mass_of(target), (flattened(grad),), hesses,
+        None, None, None, None, None, options, ignore_index, rows, classes, inner, np.nan, 1.0,
     )[0]  # fmt: skip
 
 
@@ -288,7 +293,7 @@ def plain_values(*inputs):
     ignore_index, inner = np.int64(-100), np.int64(1)
     return driver(
         flattened(inputs), None, None, absent, hesses, None, None, None, None, None, options,
-        ignore_index, rows, classes, inner, np.float64(rows), 1.0,
+        ignore_index, rows, classes, inner, np.nan, 1.0,
     )[0]  # fmt: skip
 
 
@@ -304,5 +309,5 @@ def plain_gradients(*arrays):
     ignore_index, inner = np.int64(-100), np.int64(1)
     return driver(
         flattened(arrays[:count]), None, None, flattened(arrays[count:]), hesses, None, None, None,
-        None, None, options, ignore_index, rows, classes, inner, np.float64(rows), 1.0,
+        None, None, options, ignore_index, rows, classes, inner, np.nan, 1.0,
     )[0]  # fmt: skip

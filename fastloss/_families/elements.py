@@ -98,6 +98,7 @@ class ElementwiseLoss(Loss):
         second = self._properties.get("second")
         if second:
             self.family_keywords = {**self.family_keywords, **dict.fromkeys(second)}
+            self._array_keywords = self._array_keywords.union(second)
         return pred, second[:1] if second else (), target
 
     def _second_input(
@@ -141,7 +142,7 @@ class ElementwiseLoss(Loss):
             weight = repeated(weight, size // weight.size)
         return np.where(counts, weight, batch.pred.dtype.type(0))
 
-    def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
+    def _launch(self, batch: Batch, work: Work) -> _engine.Launch:
         size = batch.pred.size
 
         def spread(values: Array | None) -> tuple[Array, int, int] | None:
@@ -180,7 +181,7 @@ class ElementwiseLoss(Loss):
             second.hess,
         )
         plain = work.losses is None and all(x is None for x in (*arguments[5:8], arguments[11]))
-        return _engine.run(
+        return _engine.Launch(
             _engine.elementwise_kernel,
             (self._scalar, plain),
             arguments,

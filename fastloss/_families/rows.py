@@ -160,7 +160,7 @@ class RowLoss(Loss):
             return check.dense_target(value, name, argument, pred, self._pred_name)
         return check.integer_labels(value, name, argument, rows, pred.shape if both else None)
 
-    def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
+    def _launch(self, batch: Batch, work: Work) -> Callable[[], tuple[float, int]]:
         shape, axis, dtype = batch.pred.shape, batch.options["axis"], batch.pred.dtype
         classes = shape[axis]
         before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
@@ -180,13 +180,7 @@ class RowLoss(Loss):
             function = self._dense_function or function
         elif batch.target is not None:
             labels = work.target
-        divisor = work.divisor
-        if math.isnan(divisor) and labels is None and mass is None:
-            divisor = float(before * after)
-            if work.sample_weight is not None:
-                finite = work.sample_weight[np.isfinite(work.sample_weight)]
-                divisor = float(finite.sum(dtype=np.float64)) * (divisor / work.sample_weight.size)
-        value, status = _engine.run(
+        return _engine.Launch(
             _engine.rowwise_kernel,
             (function, "dense" if labels is None else "labels"),
             (
@@ -205,16 +199,12 @@ class RowLoss(Loss):
                 before * after,
                 classes,
                 inner,
-                divisor,
+                work.divisor,
                 work.scale,
             ),
             self._nanoseconds * batch.pred.size,
             work.num_threads,
         )
-        if status >= 0 and labels is not None:  # the first row, in memory, with a label outside
-            ignore = batch.options["ignore_index"]
-            check.outside_label(self.name, self._target_name, batch.target, status, classes, ignore)
-        return value, status
 
     def _reference(
         self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]

@@ -59,6 +59,8 @@ class SoftmaxLoss(Loss):
             return super()._evaluate(arrays, given, common)
         outputs = self._outputs(extra)
         loss, grad, hess = super()._evaluate(arrays, {**given, "extra": outputs}, common)
+        if "n_correct" in outputs:
+            outputs["n_correct"] = int(outputs["n_correct"].sum())
         if "grad_out" not in common:
             loss = loss, outputs
         return loss, grad, hess, outputs
@@ -144,14 +146,14 @@ class SoftmaxLoss(Loss):
             if key in ("lse", "proba"):
                 outputs[key] = np.empty(rows if key == "lse" else pred.shape, pred.dtype, order)
             elif key == "n_correct":
-                outputs[key] = 0
+                outputs[key] = np.zeros(MAX_BLOCKS, np.int64)  # by the kernel's blocks
             else:
                 counts = np.ones(rows, bool) if dense else target != options["ignore_index"]
                 if "mixup" in options:
                     counts = counts & (options["mixup"] != options["ignore_index"])
                 outputs[key] = int(np.count_nonzero(counts))
 
-    def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
+    def _launch(self, batch: Batch, work: Work) -> _engine.Launch:
         options = dict(batch.options)
         shape, axis = batch.pred.shape, options.pop("axis")
         dtype = batch.pred.dtype.type
@@ -164,10 +166,8 @@ class SoftmaxLoss(Loss):
         class_weight = options.pop("class_weight")
         others, share = options.pop("mixup", None), options.pop("share", None)
         outputs = options.pop("extra", {})
-        correct = np.zeros(MAX_BLOCKS, np.int64) if outputs else None
-        smooth = smoothing > 0
-        if z_loss > 0 and class_weight is not None:
-            smooth |= bool((class_weight == 0).any())  # labels without a mass, but with a z-loss
+        # Labels of a class whose weight is 0 have no mass, but a z-loss.
+        smooth = smoothing > 0 or (z_loss > 0 and class_weight is not None)
         soft = dense or smooth or others is not None
         tiled = inner > 1 or classes <= TILE_CLASSES
         logits = work.pred
@@ -194,7 +194,7 @@ class SoftmaxLoss(Loss):
             None if share is None else (dtype(share), dtype(1 - share)),
             flat_out(outputs.get("lse"), work.order),
             flat_out(outputs.get("proba"), work.order),
-            correct,
+            outputs.get("n_correct", np.zeros(MAX_BLOCKS, np.int64)) if outputs else None,
             options["ignore_index"],
             before * after,
             classes,
@@ -202,22 +202,21 @@ class SoftmaxLoss(Loss):
             work.divisor,
             work.scale,
         )
-        value, status = _engine.run(
+        return _engine.Launch(
             _engine.softmax_kernel,
             (self._scalar, soft, tiled),
             arguments,
             self._nanoseconds * batch.pred.size,
             work.num_threads,
         )
-        if status >= 0:  # the first row, in memory, with a label outside
-            ignore, labels = options["ignore_index"], batch.target
-            inside = ((labels >= 0) & (labels < classes)) | (labels == ignore)
-            if others is not None and inside.all():
-                check.outside_label(self.name, "mixup", others, status, classes, ignore)
-            check.outside_label(self.name, self._target_name, batch.target, status, classes, ignore)
-        if correct is not None and "n_correct" in outputs:
-            outputs["n_correct"] = int(correct.sum())
-        return value, status
+
+    def _refuse(self, batch: Batch, status: int) -> None:
+        classes, ignore = batch.pred.shape[batch.options["axis"]], batch.options["ignore_index"]
+        inside = ((batch.target >= 0) & (batch.target < classes)) | (batch.target == ignore)
+        if "mixup" in batch.options and inside.all():
+            other = batch.options["mixup"]
+            check.outside_label(self.name, "mixup", other, status, classes, ignore)
+        super()._refuse(batch, status)
 
     def _evaluate_textbook(
         self, arrays: tuple[Array, ...], keywords: dict[str, Any]

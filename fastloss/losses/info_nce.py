@@ -1,6 +1,7 @@
 """InfoNCE, the contrastive loss of two sets of embeddings."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,10 @@ class PairwiseLoss(RowLoss):
             check.fail(ValueError, self.name, self._pred_name, got, expected)
         return batch
 
-    def _launch(self, batch: Batch, work: Work) -> tuple[float, int]:
+    def _launch(self, batch: Batch, work: Work) -> Callable[[], tuple[float, int]]:
+        return lambda: self._multiply(batch, work)
+
+    def _multiply(self, batch: Batch, work: Work) -> tuple[float, int]:
         def matrix(values: Any) -> Any:
             if values is None:
                 return None

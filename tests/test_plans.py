@@ -1,0 +1,263 @@
+"""Calls with options, repeated: planned after the second one, and nothing that a user could see."""
+
+import threading
+
+import numpy as np
+import pytest
+from conftest import assert_same_bits, every_loss, weight_shape
+
+import fastloss as fl
+from fastloss import _plans
+from fastloss._evaluation import Evaluation
+
+KEYWORDS = (
+    {"reduction": "sum"},
+    {"reduction": "none"},
+    {"reduction": "none", "upstream": "weights"},
+    {"sample_weight": "weights"},
+    {"sample_weight": "weights", "normalizer": 5.0, "upstream": 3.0},
+    {"accumulate": True, "grad_out": "buffer"},
+    {"sample_weight": "weights", "grad_out": "buffer", "num_threads": 1},
+)
+OF_CLASSES = (
+    {"class_weight": "class weights"},
+    {"class_weight": "class weights", "label_smoothing": 0.1, "ignore_index": 2},
+    {"class_weight": "class weights", "z_loss": 0.5, "reduction": "sum"},
+    {"temperature": 2.0, "axis": 1},
+)
+"""Keywords of calls; words stand for arrays that are new in every call."""
+
+
+def new_call(loss, rng, keywords, shape=(17, 5)):
+    """Return the arrays and the keywords of a call, all of them new."""
+    arrays = loss.sample(rng, "float32", shape)
+    new = {
+        "weights": lambda: rng.uniform(0.5, 2, weight_shape(loss, arrays[0])).astype("float32"),
+        "class weights": lambda: rng.integers(0, 3, shape[-1]).astype("float32"),
+        "buffer": lambda: rng.uniform(size=shape).astype("float32"),
+    }
+    return arrays, {
+        name: new[value]() if isinstance(value, str) and value in new else value
+        for name, value in keywords.items()
+    }
+
+
+def copied(keywords):
+    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
+
+
+def results_in_full(loss, monkeypatch, method, arrays, keywords):
+    """Return what a call gives when nothing is known of calls before."""
+    with monkeypatch.context() as patch:
+        patch.setattr(loss, "_plans", _plans.Plans())
+        patch.setattr(loss, "_quick", lambda *arrays: None)
+        return getattr(loss, method)(*arrays, **copied(keywords))
+
+
+def flattened(results):
+    """Return a call's results as one list, the arrays of tuples one by one."""
+    if not isinstance(results, tuple):
+        return [results]
+    return [part for result in results for part in flattened(result)]
+
+
+def count_full_checks(monkeypatch):
+    """Return a list that gets an entry for every call that is checked in full."""
+    calls, in_full = [], Evaluation._evaluate_in_full
+
+    def counting(self, *arguments):
+        calls.append(self.name)
+        return in_full(self, *arguments)
+
+    monkeypatch.setattr(Evaluation, "_evaluate_in_full", counting)
+    return calls
+
+
+def assert_repeats(loss, method, keywords, rng, monkeypatch, **shape):
+    """Assert that the third call of a kind is planned and gives what it would give unplanned."""
+    checked = count_full_checks(monkeypatch)
+    seen = []
+    for number in range(4):
+        arrays, given = new_call(loss, rng, keywords, **shape)
+        expected = results_in_full(loss, monkeypatch, method, arrays, given)
+        del checked[:]
+        results = getattr(loss, method)(*arrays, **given)
+        assert len(checked) == (number < 2)
+        for result, truth in zip(flattened(results), flattened(expected), strict=True):
+            assert type(result) is type(truth)
+            assert_same_bits(result, truth, f"call {number}")
+        own = [id(x) for x in given.values()]
+        new = [x for x in flattened(results) if isinstance(x, np.ndarray) and id(x) not in own]
+        assert not any(np.shares_memory(one, other) for one in new for other in seen)
+        seen += new
+        if "grad_out" in given:
+            assert any(result is given["grad_out"] for result in flattened(results))
+
+
+@every_loss
+@pytest.mark.parametrize("method", ["__call__", "value_and_grad", "value_grad_hess"])
+@pytest.mark.parametrize("keywords", KEYWORDS, ids="-".join)
+def test_planned_calls_give_what_full_checks_give(loss, method, keywords, rng, monkeypatch):
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    if method == "__call__":
+        keywords = {
+            name: value
+            for name, value in keywords.items()
+            if name not in ("grad_out", "accumulate", "upstream")
+        } or {"reduction": "sum"}
+    assert_repeats(loss, method, keywords, rng, monkeypatch)
+
+
+@pytest.mark.parametrize("keywords", OF_CLASSES, ids="-".join)
+def test_planned_calls_with_class_weights(keywords, rng, monkeypatch):
+    """Class weights of 0 come and go from call to call, with the same plan."""
+    loss = fl.softmax_cross_entropy
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    assert_repeats(loss, "value_and_grad", keywords, rng, monkeypatch)
+
+
+@pytest.mark.parametrize("keywords", [{}, {"sample_weight": "weights"}], ids=["plain", "weighted"])
+def test_planned_calls_of_several_inputs(keywords, rng, monkeypatch):
+    """Gradients are pairs, and the total weight is found for every call."""
+    loss = fl.cosine_distance
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    assert_repeats(loss, "value_and_grad", {**keywords, "reduction": "mean"}, rng, monkeypatch)
+
+
+def test_buffers_of_several_inputs(rng, monkeypatch):
+    loss = fl.cosine_distance
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    checked = count_full_checks(monkeypatch)
+    for _ in range(3):
+        x, y = loss.sample(rng, "float32", (9, 4))
+        expected = loss.reference(x, y, reduction="sum")
+        outs = np.empty_like(x), np.empty_like(y)
+        value, gradients = loss.value_and_grad(x, y, reduction="sum", grad_out=outs)
+        assert abs(value - expected[0]) < 1e-4
+        for out, gradient, truth in zip(outs, gradients, expected[1], strict=True):
+            assert gradient is out
+            np.testing.assert_allclose(out, truth, rtol=1e-4, atol=1e-5)
+    assert len(checked) == 2
+
+
+def test_second_input_by_name(rng, monkeypatch):
+    """An input that is given by name is one of the call's arrays; its logarithm is another kind."""
+    loss = fl.gaussian_nll
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    checked = count_full_checks(monkeypatch)
+    for name, change in (("var", lambda v: v), ("log_var", np.log)):
+        for _ in range(3):
+            mean, target = loss.sample(rng, "float64", (11,))
+            given = {name: change(rng.uniform(0.5, 2, 11))}
+            value, gradients = loss.value_and_grad(mean, target, **given)
+            expected, truths = loss.reference(mean, target, **given)
+            assert abs(value - expected) < 1e-12
+            for gradient, truth in zip(gradients, truths, strict=True):
+                np.testing.assert_allclose(gradient, truth, rtol=1e-12)
+    assert len(checked) == 4
+
+
+@pytest.fixture
+def planned(rng, monkeypatch):
+    """Give the arrays of a weighted call that there is a plan for."""
+    loss = fl.softmax_cross_entropy
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    arrays, keywords = new_call(loss, rng, {"sample_weight": "weights", "grad_out": "buffer"})
+    for _ in range(3):
+        loss.value_and_grad(*arrays, **keywords)
+    return loss, arrays, keywords
+
+
+def test_labels_are_checked_in_planned_calls(planned):
+    loss, (logits, labels), keywords = planned
+    before = keywords["grad_out"].copy()
+    labels[3] = 5
+    with pytest.raises(IndexError, match="labels is 5 at row 3"):
+        loss.value_and_grad(logits, labels, **keywords)
+    assert_same_bits(keywords["grad_out"], before, "grad_out")
+
+
+def test_overlaps_are_found_in_planned_calls(planned):
+    loss, (logits, labels), keywords = planned
+    weight = keywords["grad_out"].reshape(-1)[: len(labels)]
+    with pytest.raises(ValueError, match="overlap"):
+        loss.value_and_grad(logits, labels, **{**keywords, "sample_weight": weight})
+    expected = loss.value_and_grad(logits, labels, **keywords)
+    in_place = loss.value_and_grad(logits, labels, **{**keywords, "grad_out": logits})
+    assert in_place[1] is logits
+    assert in_place[0] == expected[0]
+    assert_same_bits(in_place[1], expected[1], "the gradient in place")
+
+
+def test_other_arrays_than_the_planned_ones(planned):
+    """Views, read-only arrays, other dtypes and other shapes are other kinds of calls."""
+    loss, (logits, labels), keywords = planned
+    value, gradient = loss.value_and_grad(logits, labels, **keywords)
+    gradient = gradient.copy()
+    read_only = logits.copy()
+    read_only.flags.writeable = False
+    strided = np.repeat(keywords["sample_weight"], 2)[::2]
+    for changed in (read_only, np.asfortranarray(logits), logits.astype(">f4").astype("=f4")):
+        again = loss.value_and_grad(changed, labels, **{**keywords, "sample_weight": strided})
+        assert again[0] == pytest.approx(value, rel=1e-6)
+        np.testing.assert_allclose(again[1], gradient, rtol=1e-5, atol=1e-7)
+    keywords["grad_out"].flags.writeable = False
+    with pytest.raises(ValueError, match="grad_out is read-only"):
+        loss.value_and_grad(logits, labels, **keywords)
+    with pytest.raises(ValueError, match="sample_weight"):
+        loss.value_and_grad(logits, labels, sample_weight=np.ones(3, "float32"))
+
+
+def test_equal_values_of_other_types_are_checked(rng, monkeypatch):
+    """True equals 1, and is no number."""
+    monkeypatch.setattr(fl.huber, "_plans", _plans.Plans())
+    arrays = fl.huber.sample(rng, "float32", (4,))
+    for _ in range(3):
+        fl.huber(*arrays, delta=1)
+    with pytest.raises(TypeError, match="delta is bool True"):
+        fl.huber(*arrays, delta=True)
+
+
+def test_plans_do_not_pile_up(rng, monkeypatch):
+    plans = _plans.Plans()
+    monkeypatch.setattr(fl.mse, "_plans", plans)
+    arrays = fl.mse.sample(rng, "float32", (4,))
+    for number in range(2 * _plans.MOST):
+        for _ in range(2):
+            fl.mse(*arrays, normalizer=float(number + 1))
+    assert 0 < len(plans._plans) <= _plans.MOST
+
+
+def test_plans_hold_no_arrays(planned):
+    """Whoever drops the arrays of a call gets their memory back."""
+    import gc
+    import weakref
+
+    loss, arrays, keywords = planned
+    references = [weakref.ref(x) for x in (*arrays, *keywords.values())]
+    expected = [id(x()) for x in references]
+    (plan,) = loss._plans._plans.values()
+    held = [x for x in gc.get_referents(plan.constants, plan.launch.arguments) if id(x) in expected]
+    assert not held
+
+
+def test_planned_calls_from_threads(rng, monkeypatch):
+    loss = fl.softmax_cross_entropy
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    calls = [new_call(loss, rng, {"sample_weight": "weights"}) for _ in range(4)]
+    expected = [loss.value_and_grad(*arrays, **keywords) for arrays, keywords in calls]
+    wrong = []
+
+    def work(k):
+        arrays, keywords = calls[k]
+        for _ in range(200):
+            value, gradient = loss.value_and_grad(*arrays, **keywords)
+            if value != expected[k][0] or not np.array_equal(gradient, expected[k][1]):
+                wrong.append(k)
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
