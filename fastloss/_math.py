@@ -163,6 +163,12 @@ def minimum(typing_context, a, b):
     return a(a, a), _llvm("llvm.minimum", 2)
 
 
+@intrinsic
+def fused(typing_context, a, b, c):
+    """Return a * b + c, rounded once: with c = -(a * b) the rounding error of that product."""
+    return a(a, a, a), _llvm("llvm.fma", 3)
+
+
 def _bitcast(context, builder, signature, arguments):
     return builder.bitcast(arguments[0], context.get_value_type(signature.return_type))
 
@@ -370,6 +376,30 @@ def exp_nonpositive(x):
         return _polynomial(high - low, form.exp) * _power_of_two(shifted)
 
     return exp_nonpositive
+
+
+@_mathematics()
+def exp_in_parts(x):
+    """exp(x) of numbers which are not large as a float, and what the exact result is beyond it.
+
+    exp(x) = 2**n (1 + high + (r**2 P(r) - low)), summed with what the additions lose: with high,
+    unlike r = high - low, 1 + high is free of other errors. Together the parts are within 0.1 ulp
+    of a float where the result is well above the smallest normal number.
+    """
+    form = FORMATS[x]
+    tail = form.exp[2:]
+
+    def exp_in_parts(x):
+        T = type(x)
+        x = at_least(x, form.exp_vanishes)
+        shifted, high, low = _reduce(x, form.shift + form.bias)
+        scale, r = _power_of_two(shifted), high - low
+        one = T(1) + high
+        rest = (high - (one - T(1))) + ((r * r) * _polynomial(r, tail) - low)
+        total = one + rest
+        return scale * total, scale * (rest - (total - one))
+
+    return exp_in_parts
 
 
 @_mathematics()

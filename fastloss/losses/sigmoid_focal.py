@@ -1,9 +1,11 @@
 """Focal loss of two classes, on logits."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from fastloss._families import elementwise
-from fastloss._math import exp_nonpositive, log, log1p_unit
+from fastloss._math import exp_in_parts, exp_nonpositive, fused, log, log1p_unit
 from fastloss._options import Option, nonnegative, smoothing
 
 
@@ -12,7 +14,7 @@ from fastloss._options import Option, nonnegative, smoothing
     target="probability",
     options={
         "alpha": Option(None, "a number in [0, 1], or None", lambda x: 0 <= x <= 1, 0.25),
-        "gamma": nonnegative(2.0),
+        "gamma": replace(nonnegative(2.0), neutral=True, shapes_formula=True),
         "label_smoothing": smoothing(),
     },
     ulp_bound=6,
@@ -43,11 +45,12 @@ def sigmoid_focal(logit, target, alpha, gamma, label_smoothing):
 
     Notes
     -----
-    With ``p_t = p t + (1 - p) (1 - t)``, for soft labels too. The power is taken in log space: the
-    loss is finite, and its gradient has no pole, for gamma below 1 as well. For binary labels and
-    gamma up to 2 the loss is within 4 ulp and every gradient entry within 6, at any logit down to
-    the smallest normal number; beyond, they err by up to 2 ulp more for each unit of gamma, and for
-    soft labels by 3, in the gradient of its larger term.
+    With ``p_t = p t + (1 - p) (1 - t)``, for soft labels too. Powers other than the square, which
+    is the fastest, are taken in log space: the loss is finite, and its gradient has no pole, for
+    gamma below 1 as well. For binary labels and gamma up to 2 the loss is within 4 ulp and every
+    gradient entry within 6, at any logit down to the smallest normal number; beyond, they err by up
+    to 2 ulp more for each unit of gamma, and for soft labels by 3, in the gradient of its larger
+    term.
     torchvision weights by alpha = 0.25 unless told otherwise, and takes a negative one for None.
     Keras weights by alpha only if asked to, by the rounded labels.
 
@@ -72,35 +75,48 @@ def sigmoid_focal(logit, target, alpha, gamma, label_smoothing):
     if label_smoothing is not None:
         target = (T(1) - label_smoothing) * target + T(0.5) * label_smoothing
     size = abs(logit)
-    d = exp_nonpositive(-size)
-    likely = T(1) - d / (T(1) + d)  # errs less than 1 / (1 + d)
+    d, d_rest = exp_in_parts(-size)
     rest = log1p_unit(d)
     w = T(1) - target if logit >= T(0) else target
     v = target if logit >= T(0) else T(1) - target
     m = w + v * d
+
+    # L and u to twice the precision, from the remainders of their divisions by s = 1 + d.
+    s = T(1) + d
+    s_rest = (d - (s - T(1))) + d_rest
+    likely = T(1) / s
+    likely += likely * (fused(-likely, s, T(1)) - likely * s_rest)
+    u = likely * m
+    u_rest = likely * ((fused(-u, s, m) + v * d_rest) - u * s_rest)
     m = T(1) if m == T(0) else m  # the loss is below all numbers, whatever m is
 
-    # u**gamma = exp(-(gamma depth + gamma rest)), depth = -log(m). The exponent may be large, and
-    # its rounding error that of the power: the factors are split so that the product of their
-    # upper halves is exact, and what the last sum loses is given back.
-    depth = min(size, T(1024)) if w == T(0) else -log(m)
-    single = T(1) + T(1e-9) == T(1)
-    shift = T(1.5 * 2.0**19) if single else T(1.5 * 2.0**36)
-    upper = (depth + shift) - shift
-    shift = T(1.5 * 2.0**15) if single else T(1.5 * 2.0**30)
-    gamma_upper = (gamma + shift) - shift
-    coarse = gamma_upper * upper
-    fine = gamma * ((depth - upper) + rest) + (gamma - gamma_upper) * upper
-    exponent = coarse + fine
-    lost = fine - (exponent - coarse)
-    power = exp_nonpositive(-exponent)
-    power -= power * lost
+    # u**2 is u * u, what its rounding lost, and 2 u u_rest. Any other u**gamma is
+    # exp(-(gamma depth + gamma rest)) with depth = -log(m). That exponent may be large, and its
+    # rounding error that of the power: the factors are split so that the product of their upper
+    # halves is exact, and what the last sum loses is given back.
+    if gamma is None:
+        times, power = T(2), u * u
+        power += fused(u, u, -power) + T(2) * (u * u_rest)
+    else:
+        times = gamma
+        depth = min(size, T(1024)) if w == T(0) else -log(m)
+        single = T(1) + T(1e-9) == T(1)
+        shift = T(1.5 * 2.0**19) if single else T(1.5 * 2.0**36)
+        upper = (depth + shift) - shift
+        shift = T(1.5 * 2.0**15) if single else T(1.5 * 2.0**30)
+        gamma_upper = (gamma + shift) - shift
+        coarse = gamma_upper * upper
+        fine = gamma * ((depth - upper) + rest) + (gamma - gamma_upper) * upper
+        exponent = coarse + fine
+        lost = fine - (exponent - coarse)
+        power = exp_nonpositive(-exponent)
+        power -= power * lost
     if alpha is not None:
         power *= alpha * target + (T(1) - alpha) * (T(1) - target)
 
     cost = rest if w == T(0) else rest + w * size
     bounded = min(cost, T(1e30))  # an infinite one meets a factor 0 in the derivatives
-    focus = gamma * (w - v) * (d / m)
+    focus = times * (w - v) * (d / m)
     tilt = w - v * d
     slope = power * (likely * (focus * bounded + tilt))
     bend = likely * (v * d * (d / m) - w / m)
