@@ -23,7 +23,7 @@ import numba
 import numpy as np
 
 import fastloss as fl
-from fastloss import _bench_truth, _peers
+from fastloss import _bench_truth, _peers, _threads
 from fastloss._peers import Candidate, Missing, Work
 
 OURS = "fastloss"
@@ -199,7 +199,7 @@ def available_threads() -> int:
 
 def current_threads() -> int:
     """Return the number of threads that Numba is set to use."""
-    return int(numba.get_num_threads())
+    return _threads.current_threads()
 
 
 def run(report: Report, progress: Callable[[str, float], None]) -> Iterator[Row]:
@@ -220,7 +220,7 @@ def run(report: Report, progress: Callable[[str, float], None]) -> Iterator[Row]
     settings = report.settings
     if "jax" not in sys.modules:
         _peers.set_jax_threads(settings.threads)
-    threads = numba.get_num_threads()
+    threads = current_threads()
     numba.set_num_threads(settings.threads)
     try:
         for done, case in enumerate(settings.cases()):

@@ -1,6 +1,6 @@
 """The engine: from a loop template and a loss's mathematics to a compiled, cached kernel.
 
-Everything that knows Numba's dispatchers, its disk cache and its thread pool is here.
+Everything that knows Numba's dispatchers and its disk cache is here; its threads are in `_threads`.
 
 The disk cache. Numba keys it by signature, CPU, qualified name and the template's own bytecode;
 globals, options and other files are not part of the key. So a template is cloned as a function
@@ -10,8 +10,6 @@ the cache.
 """
 
 import os
-import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +19,8 @@ from typing import Any
 
 import numba
 from numba.core.compiler_lock import global_compiler_lock
-from numba.np.ufunc import parallel as numba_pool
 
+from fastloss import _threads
 from fastloss._digest import IN_MEMORY, source_digest
 from fastloss._drivers import elementwise, rows, rowwise, softmax, tiles
 from fastloss._explain import explained
@@ -32,14 +30,9 @@ from fastloss._machine_code import KernelCache
 
 Function = Callable[..., Any]
 
-PARALLEL_NANOSECONDS = 20_000
-"""Work, in serial time, from which on opening a parallel region (about 5 µs) pays."""
-
 # Numba's own lock: a user's function asks for kernels while Numba compiles it, and with a second
 # lock, taken in the other order, two threads could wait for each other.
 _compiling = global_compiler_lock
-_pool = threading.Lock()
-_serial_only = False
 
 
 def _clone(template: Function, name: str, bindings: dict[str, Any]) -> FunctionType:
@@ -288,52 +281,13 @@ def run(
     nanoseconds: float,
     num_threads: int | None = None,
 ) -> Any:
-    """Call the serial or the parallel kernel of a variant, whichever suits the amount of work.
-
-    Both give the same bits. The parallel one is left aside where it would be dangerous: while
-    another Python thread is inside a parallel region (Numba's workqueue layer would abort the
-    process), and in a forked child of a process whose pool was running (libgomp would).
-    """
+    """Call the serial or the parallel kernel of a variant, as `_threads.run` sees fit."""
     return _run(variant[0], kernel_of, variant, arguments, nanoseconds, num_threads)
 
 
 @_explaining
-def _run(
-    scalar: FunctionType,
-    kernel_of: Function,
-    variant: tuple[Any, ...],
-    arguments: tuple[Any, ...],
-    nanoseconds: float,
-    num_threads: int | None,
-) -> Any:
-    if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
-        return kernel_of(*variant, False)(*arguments)
-    try:
-        before = _current_threads()
-    except ValueError:  # Numba can load no threading layer here
-        return kernel_of(*variant, False)(*arguments)
-    threads = before if num_threads is None else min(num_threads, before)
-    if threads == 1 or not _pool.acquire(blocking=False):
-        return kernel_of(*variant, False)(*arguments)
-    try:
-        if numba.threading_layer() == "workqueue" and len(sys._current_frames()) > 1:
-            # Another thread, even one that Python's threading does not know, may hold the pool.
-            return kernel_of(*variant, False)(*arguments)
-        if threads == before:
-            return kernel_of(*variant, True)(*arguments)
-        numba.set_num_threads(threads)
-        try:
-            return kernel_of(*variant, True)(*arguments)
-        finally:
-            numba.set_num_threads(before)
-    finally:
-        _pool.release()
-
-
-def _current_threads() -> int:
-    """Return `numba.get_num_threads()`, without the lock that it takes each time, 1 to 3 µs."""
-    threads = int(numba_pool._get_num_threads()) if numba_pool._is_initialized else 0
-    return threads if threads > 0 else int(numba.get_num_threads())
+def _run(scalar: FunctionType, *arguments: Any) -> Any:
+    return _threads.run(*arguments)
 
 
 def _before_fork() -> None:
@@ -345,15 +299,7 @@ def _after_fork() -> None:
     _compiling.release()
 
 
-def _after_fork_in_child() -> None:
-    """Start the child with free locks, and serial if the parent's thread pool was running."""
-    global _serial_only, _pool
-    _after_fork()
-    _pool = threading.Lock()
-    _serial_only = _serial_only or numba_pool._is_initialized
-
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
     )

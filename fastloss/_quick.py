@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastloss import _engine
+from fastloss import _engine, _threads
 from fastloss._drivers.common import TILE_CLASSES
 from fastloss._llvm import OVERLAP
 from fastloss._validate import FLOATS, Array
@@ -139,7 +139,7 @@ def inputs(
     function: FunctionType, nanoseconds: float, options: Options, count: int, hessians: int
 ) -> Quick:
     """Return the quick path of a row loss of `count` inputs and no target."""
-    small = math.ceil(_engine.PARALLEL_NANOSECONDS / nanoseconds)
+    small = math.ceil(_threads.PARALLEL_NANOSECONDS / nanoseconds)
     entries: dict[Any, Any] = {}
 
     def quick(*arrays: Any) -> float | None:
@@ -189,7 +189,7 @@ def _quick(
     run: Callable[..., Any],
 ) -> Quick:
     """Return the quick path, given how a loss tells, compiles and runs its variants."""
-    small = math.ceil(_engine.PARALLEL_NANOSECONDS / nanoseconds)
+    small = math.ceil(_threads.PARALLEL_NANOSECONDS / nanoseconds)
     entries: dict[Any, tuple[Any, ...]] = {}
     known: set[Any] = set()
     adding = threading.Lock()

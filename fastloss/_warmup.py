@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastloss._engine import PARALLEL_NANOSECONDS
 from fastloss._loss import Loss
+from fastloss._threads import PARALLEL_NANOSECONDS
 
 CLASSES = {"softmax": (10, 100)}
 """Of the losses that have other kernels for few classes than for many."""

@@ -1,6 +1,7 @@
 """Threads: the same bits for any number, safe from many at once, in every layer, after a fork."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 from conftest import LOSSES, SOFTMAX, assert_same_bits, one_hot, weight_shape
 
-from fastloss import _engine
+from fastloss import _engine, _threads
+from fastloss._plans import Plans
 
 TIME_LIMIT = 120  # seconds for a child process: a deadlock fails instead of hanging
 
@@ -35,10 +37,20 @@ def templates():
 every_template = pytest.mark.parametrize(("loss", "classes", "soft", "weighted"), list(templates()))
 
 
+def loadable_layers():
+    """Return the threading layers of this installation: workqueue is always there."""
+    for layer, module in (("omp", "omppool"), ("tbb", "tbbpool"), ("workqueue", "workqueue")):
+        try:
+            import_module(f"numba.np.ufunc.{module}")
+        except ImportError:
+            continue
+        yield layer
+
+
 def large_batch(loss, classes, soft, weighted):
     """Return arguments and keywords with work enough for the parallel kernel, in odd blocks."""
     rng = np.random.default_rng(5)
-    rows = int(2.5 * _engine.PARALLEL_NANOSECONDS / loss._nanoseconds / classes) | 1
+    rows = int(2.5 * _threads.PARALLEL_NANOSECONDS / loss._nanoseconds / classes) | 1
     rows = max(rows, 3 * 16384 // classes)
     pred, target = loss.sample(rng, "float32", (rows, classes))
     if soft:
@@ -61,10 +73,20 @@ def used(monkeypatch):
             return original(*arguments)
 
         monkeypatch.setattr(_engine, name, spy)
+    for loss in LOSSES:  # a plan holds its kernel
+        monkeypatch.setattr(loss, "_plans", Plans())
     return record
 
 
+@pytest.fixture
+def polite(monkeypatch):
+    """Let the pool be one whose idle threads sleep, however this process has come by it."""
+    _threads.current_threads()
+    monkeypatch.setattr(_threads, "_keeps_spinning", False)
+
+
 @every_template
+@pytest.mark.usefixtures("polite")
 def test_any_number_of_threads_gives_the_same_bits(loss, classes, soft, weighted, used):
     arrays, keywords = large_batch(loss, classes, soft, weighted)
     value, gradient = loss.value_and_grad(*arrays, num_threads=1, **keywords)
@@ -99,6 +121,62 @@ def test_threads_of_numba_are_respected_and_restored(used):
     assert numba.get_num_threads() == before, "not restored after an error"
 
 
+def test_pools_that_keep_spinning_are_used_by_kernels_in_a_row(used, monkeypatch):
+    """Between matrix products, whose threads such a pool would keep waiting, one thread works."""
+    loss = SOFTMAX[0]
+    arrays, _ = large_batch(loss, 100, False, False)
+    loss.value_and_grad(*arrays)
+    monkeypatch.setattr(_threads, "_keeps_spinning", True)
+    calls = (
+        (math.inf, {}, True),  # however long ago the last kernel is, it was just now
+        (-1.0, {}, False),  # it is too long ago
+        (-1.0, {"num_threads": 2}, True),  # as asked for
+    )
+    for pause, keywords, parallel in calls:
+        monkeypatch.setattr(_threads, "PAUSE", pause)
+        used.clear()
+        loss.value_and_grad(*arrays, **keywords)
+        assert used == [parallel]
+    monkeypatch.setattr(_threads, "PAUSE", -1.0)
+    monkeypatch.setattr(_threads, "LONG_NANOSECONDS", 0)
+    used.clear()
+    loss.value_and_grad(*arrays)
+    assert used == [True]
+
+
+IDLE_SCRIPT = textwrap.dedent(
+    """
+    import os, time
+    import numpy as np, fastloss as fl
+
+    pred = np.zeros(10**6, "float32")
+    before = dict(os.environ)
+    fl.mse(pred, pred)
+    busy = time.process_time()
+    time.sleep(0.1)
+    print(time.process_time() - busy, dict(os.environ) == before)
+    """
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP")
+@pytest.mark.skipif("omp" not in [*loadable_layers()], reason="Numba has no OpenMP here")
+def test_idle_threads_leave_their_core_to_others():
+    """What they burn in a tenth of a second; by the user's wish they wait at full speed."""
+
+    def burned(**settings):
+        environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT",)}
+        environment |= {"NUMBA_THREADING_LAYER": "omp", "NUMBA_NUM_THREADS": "2", **settings}
+        script = [sys.executable, "-c", IDLE_SCRIPT]
+        run = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
+        seconds, unchanged = run.stdout.split()
+        assert unchanged == "True", "the environment is another one afterwards"
+        return float(seconds)
+
+    spinning = burned(GOMP_SPINCOUNT="100000000")
+    assert burned() < 0.2 * spinning
+
+
 def test_many_python_threads_at_once():
     work = [(loss, *large_batch(loss, 100, False, False)) for loss in LOSSES]
     expected = [loss.value_and_grad(*arrays) for loss, arrays, _ in work]
@@ -111,16 +189,6 @@ def test_many_python_threads_at_once():
         for index, (value, gradient) in pool.map(call, range(60)):
             assert value == expected[index][0]
             assert_same_bits(gradient, expected[index][1], work[index][0].name)
-
-
-def loadable_layers():
-    """Return the threading layers of this installation: workqueue is always there."""
-    for layer, module in (("omp", "omppool"), ("tbb", "tbbpool"), ("workqueue", "workqueue")):
-        try:
-            import_module(f"numba.np.ufunc.{module}")
-        except ImportError:
-            continue
-        yield layer
 
 
 LAYER_SCRIPT = textwrap.dedent(
