@@ -207,7 +207,7 @@ def catalogue(harness: Harness) -> Iterator[Result]:
                 ratio = ours / timings["limit"].minimum
                 bound = 3 if operation == "exp" else 1.3
                 yield Result(f"{name} {label('', shape)}: times one {operation}", ratio, bound)
-            elif not elementwise:
+            elif not elementwise and not loss.couples_rows:  # rows that meet all others: other work
                 ratio = ours / timings[CE].median
                 yield Result(f"{name} {label('', shape)}: times {CE}", ratio, 1.3 * traffic(work))
             if peer is not None:

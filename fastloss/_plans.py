@@ -75,6 +75,12 @@ def described(
         if kind in SCALARS:
             key += name, kind, value
             continue
+        if (
+            value is arrays[0] and name == "grad_out"
+        ):  # in place: written, and nothing else reads it
+            key += name, "in place"
+            outputs.append(inputs.pop(0))
+            continue
         if name in OUTPUTS:
             places, parts = outputs, value if kind is tuple else (value,)
         elif name in readable:

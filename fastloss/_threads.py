@@ -1,10 +1,10 @@
 """Numba's thread pool: when kernels use it, and how it stays out of the way of other threads.
 
-A pool's idle threads wait at full speed for a while, since waking takes them longer than a small
-kernel does. On a machine of few cores they keep others from working meanwhile: a training step of
-matrix product, cross-entropy and matrix product, NumPy's BLAS with threads of its own, took 8 ms
-instead of 0.6 on two cores, for GNU OpenMP waits for 12 ms. So it is told to wait for 40 µs where
-it is this module that launches it, and hardly used where it is not.
+A pool's idle threads look for work for a while, since to wake up takes them longer than a small
+kernel does. On a machine of few cores that keeps others from working: two cores took 8 ms instead
+of 0.6 for a training step of matrix product, cross-entropy and matrix product, since NumPy's BLAS
+has threads of its own and those of GNU OpenMP look for work for 12 ms. Here they are launched so
+that they go to sleep after some 40 µs, which costs kernels in a row nothing.
 """
 
 import os
@@ -12,8 +12,6 @@ import platform
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from time import perf_counter
 from typing import Any
 
 import numba
@@ -23,18 +21,10 @@ PARALLEL_NANOSECONDS = 20_000
 """Work, in serial time, from which on opening a parallel region (about 5 µs) pays."""
 
 SPINS = 1000 if platform.machine().lower() in ("x86_64", "amd64") else 30_000
-"""How often an idle thread looks for work before it sleeps; each look has a pause in it on x86."""
-
-LONG_NANOSECONDS = 16e6
-"""Work, in serial time, from which on two threads pay whatever they do when idle."""
-
-PAUSE = 50e-6
-"""Seconds without kernels after which other threads may be at work: those of NumPy's BLAS."""
+"""How often an idle thread of GNU OpenMP looks for work; on x86, with a pause each time."""
 
 _pool = threading.Lock()
 _serial_only = False
-_keeps_spinning: bool | None = None  # whether idle threads do, for long; None before the launch
-_last_use = 0.0
 
 
 def run(
@@ -50,7 +40,6 @@ def run(
     another Python thread is inside a parallel region (Numba's workqueue layer would abort the
     process), and in a forked child of a process whose pool was running (libgomp would).
     """
-    global _last_use
     if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
         return kernel_of(*variant, False)(*arguments)
     try:
@@ -64,9 +53,6 @@ def run(
         if numba.threading_layer() == "workqueue" and len(sys._current_frames()) > 1:
             # Another thread, even one that Python's threading does not know, may hold the pool.
             return kernel_of(*variant, False)(*arguments)
-        disturbs = _keeps_spinning and num_threads is None and nanoseconds < LONG_NANOSECONDS
-        if disturbs and perf_counter() - _last_use > PAUSE:
-            return kernel_of(*variant, False)(*arguments)
         if threads == before:
             return kernel_of(*variant, True)(*arguments)
         numba.set_num_threads(threads)
@@ -75,43 +61,30 @@ def run(
         finally:
             numba.set_num_threads(before)
     finally:
-        _last_use = perf_counter()
         _pool.release()
 
 
 def current_threads() -> int:
     """Return `numba.get_num_threads()`, without the lock that it takes each time, 1 to 3 µs."""
-    global _keeps_spinning
-    if _keeps_spinning is None:
-        _keeps_spinning = _launch()
+    if not numba_pool._is_initialized:
+        _launch()
     threads = int(numba_pool._get_num_threads())
     return threads if threads > 0 else int(numba.get_num_threads())
 
 
-def _launch() -> bool:
-    """Launch Numba's threads, if nobody has; return whether they keep spinning when idle.
+def _launch() -> None:
+    """Launch Numba's threads, which sleep when idle unless the user has other wishes.
 
-    GNU OpenMP reads its environment once, when it is loaded, and PyTorch's is used if that is.
+    GNU OpenMP reads its environment once, when Numba loads it.
     """
-    if os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:  # as the user wants them
+    if os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         numba.get_num_threads()
-        return False
-    if numba_pool._is_initialized or _openmp_is_loaded():
-        numba.get_num_threads()
-        return sys.platform == "linux" and numba.threading_layer() == "omp"
+        return
     os.environ["GOMP_SPINCOUNT"] = str(SPINS)
     try:
         numba.get_num_threads()
     finally:
         os.environ.pop("GOMP_SPINCOUNT", None)
-    return False
-
-
-def _openmp_is_loaded() -> bool:
-    """Whether the process has loaded GNU OpenMP under its own name, for all to use."""
-    with suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        return any("/libgomp.so" in line for line in maps)
-    return False
 
 
 def _after_fork_in_child() -> None:

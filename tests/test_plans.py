@@ -189,6 +189,26 @@ def test_overlaps_are_found_in_planned_calls(planned):
     assert_same_bits(in_place[1], expected[1], "the gradient in place")
 
 
+@every_loss
+def test_planned_calls_in_place(loss, rng, monkeypatch):
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    checked = count_full_checks(monkeypatch)
+    for number in range(4):
+        pred, target = loss.sample(rng, "float32", (17, 5))
+        keywords = {"sample_weight": rng.uniform(0.5, 2, weight_shape(loss, pred)).astype("f4")}
+        expected = results_in_full(loss, monkeypatch, "value_and_grad", (pred, target), keywords)
+        del checked[:]
+        value, gradient = loss.value_and_grad(pred, target, grad_out=pred, **keywords)
+        assert len(checked) == (number < 2)
+        assert gradient is pred
+        assert value == expected[0]
+        assert_same_bits(pred, expected[1], f"call {number}")
+    shared = rng.standard_normal(34).astype("f4")
+    for _ in range(3):
+        with pytest.raises(ValueError, match="overlap"):
+            fl.mse.value_and_grad(shared[:17], shared[9:26], grad_out=shared[:17], reduction="sum")
+
+
 def test_other_arrays_than_the_planned_ones(planned):
     """Views, read-only arrays, other dtypes and other shapes are other kinds of calls."""
     loss, (logits, labels), keywords = planned

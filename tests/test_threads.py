@@ -1,7 +1,6 @@
 """Threads: the same bits for any number, safe from many at once, in every layer, after a fork."""
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -78,15 +77,7 @@ def used(monkeypatch):
     return record
 
 
-@pytest.fixture
-def polite(monkeypatch):
-    """Let the pool be one whose idle threads sleep, however this process has come by it."""
-    _threads.current_threads()
-    monkeypatch.setattr(_threads, "_keeps_spinning", False)
-
-
 @every_template
-@pytest.mark.usefixtures("polite")
 def test_any_number_of_threads_gives_the_same_bits(loss, classes, soft, weighted, used):
     arrays, keywords = large_batch(loss, classes, soft, weighted)
     value, gradient = loss.value_and_grad(*arrays, num_threads=1, **keywords)
@@ -119,29 +110,6 @@ def test_threads_of_numba_are_respected_and_restored(used):
     with pytest.raises(IndexError, match=f"at row {len(wrong) - 1};"):
         loss.value_and_grad(arrays[0], wrong, num_threads=2)
     assert numba.get_num_threads() == before, "not restored after an error"
-
-
-def test_pools_that_keep_spinning_are_used_by_kernels_in_a_row(used, monkeypatch):
-    """Between matrix products, whose threads such a pool would keep waiting, one thread works."""
-    loss = SOFTMAX[0]
-    arrays, _ = large_batch(loss, 100, False, False)
-    loss.value_and_grad(*arrays)
-    monkeypatch.setattr(_threads, "_keeps_spinning", True)
-    calls = (
-        (math.inf, {}, True),  # however long ago the last kernel is, it was just now
-        (-1.0, {}, False),  # it is too long ago
-        (-1.0, {"num_threads": 2}, True),  # as asked for
-    )
-    for pause, keywords, parallel in calls:
-        monkeypatch.setattr(_threads, "PAUSE", pause)
-        used.clear()
-        loss.value_and_grad(*arrays, **keywords)
-        assert used == [parallel]
-    monkeypatch.setattr(_threads, "PAUSE", -1.0)
-    monkeypatch.setattr(_threads, "LONG_NANOSECONDS", 0)
-    used.clear()
-    loss.value_and_grad(*arrays)
-    assert used == [True]
 
 
 IDLE_SCRIPT = textwrap.dedent(

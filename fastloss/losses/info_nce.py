@@ -49,12 +49,13 @@ class PairwiseLoss(RowLoss):
 
         (other,) = work.others
         inverse = 1 / batch.options["temperature"]
-        anchors, anchor_norms = unit_rows(matrix(work.pred))
-        positives, positive_norms = unit_rows(matrix(other.values))
+        units, norms = unit_rows(np.concatenate((matrix(work.pred), matrix(other.values))))
+        count = len(units) // 2
+        anchors, positives = units[:count], units[count:]
         weight = work.sample_weight
         if weight is not None:  # what stands in a row that does not count reaches no other row
             anchors[weight == 0] = 0
-        count, divisor = len(anchors), work.divisor
+        divisor = work.divisor
         if math.isnan(divisor):
             known = np.ones(count) if weight is None else weight[np.isfinite(weight)]
             divisor = float(known.sum(dtype=np.float64))
@@ -64,33 +65,28 @@ class PairwiseLoss(RowLoss):
                     out[:] = 0
             return 0.0, -1
         share = work.scale * inverse / divisor
-        by_anchor, by_positive = np.empty_like(anchors), np.zeros_like(positives)
-        total, labels = 0.0, np.arange(count)
+        scaled, labels, total = anchors * anchors.dtype.type(inverse), np.arange(count), 0.0
+        by_units = np.zeros_like(units)
+        by_anchors, by_positives = by_units[:count], by_units[count:]
         step = max(1, SIMILARITIES // count)
         for start in range(0, count, step):
             rows = slice(start, start + step)
-            similarities = anchors[rows] @ positives.T
-            similarities *= similarities.dtype.type(inverse)
+            similarities = scaled[rows] @ positives.T
+            # On one thread: the products have BLAS's, and two pools would wait for each other.
             losses, pull = softmax_cross_entropy.value_and_grad(
-                similarities, labels[rows], reduction="none", grad_out=similarities,
+                similarities, labels[rows], reduction="none", grad_out=similarities, num_threads=1,
                 sample_weight=None if weight is None else weight[rows],
                 upstream=None if work.upstream is None else work.upstream[rows],
-                num_threads=work.num_threads,
             )  # fmt: skip
             total += float(losses.sum(dtype=np.float64))
             if work.losses is not None:
                 work.losses[rows] = losses
             if work.grad is not None:
-                np.multiply(pull, share, out=pull, dtype=np.float64, casting="same_kind")
-                by_anchor[rows] = pull @ positives
-                by_positive += pull.T @ anchors[rows]
-        derivatives = (
-            (work.grad, by_anchor, anchors, anchor_norms),
-            (other.grad, by_positive, positives, positive_norms),
-        )
-        for out, by_unit, units, norms in derivatives:
-            if out is not None:
-                change = through_norm(by_unit, units, norms)
+                np.matmul(pull, positives, out=by_anchors[rows])
+                by_positives += pull.T @ anchors[rows]
+        if work.grad is not None:
+            changes = through_norm(by_units, units, norms, share)
+            for out, change in (work.grad, changes[:count]), (other.grad, changes[count:]):
                 target = matrix(out)
                 target[...] = target + change if work.accumulate else change
         return total / divisor, -1
@@ -122,15 +118,15 @@ def unit_rows(rows: Array) -> tuple[Array, Array]:
     return scaled / norms, largest * norms
 
 
-def through_norm(by_unit: Array, units: Array, norms: Array) -> Array:
-    """Return the gradient by rows from that by their unit rows.
+def through_norm(by_units: Array, units: Array, norms: Array, share: float) -> Array:
+    """Return the gradient by rows, in float64, from a multiple of that by their unit rows.
 
     It is 0 for rows of zeros, and for rows on which nothing depends, whatever stands there.
     """
-    along = np.einsum("ij,ij->i", by_unit, units)[:, None]
-    change = (by_unit - along * units) / norms
-    none = (units == 0).all(axis=1, keepdims=True) | (by_unit == 0).all(axis=1, keepdims=True)
-    return np.where(none, 0, change)
+    along = np.einsum("ij,ij->i", by_units, units)[:, None]
+    change = (by_units - along * units) * (share / norms.astype(np.float64))
+    change[~(units.any(axis=1) & by_units.any(axis=1))] = 0
+    return change
 
 
 @rowwise(
