@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from fastloss import softmax_cross_entropy
+
 from .common import DTYPES, LOSSES, SHAPES, Call, best_of, set_threads
 
 LARGE = [name for name in SHAPES if name != "small"]
@@ -52,6 +54,34 @@ class SmallCalls:
 
     def time_with_weights(self, *_):
         self.call.value_and_grad(sample_weight=self.weight, grad_out=self.call.out)
+
+
+class TrainingSteps:
+    """Steps of a linear classifier; the threads of its matrix products are others than the loss's.
+
+    Beside the time of the products alone, this shows what either costs the other.
+    """
+
+    params = (DTYPES, [64, 256, 1000])
+    param_names = ("dtype", "rows")
+
+    def setup(self, dtype, rows):
+        rng = np.random.default_rng(0)
+        self.features = rng.standard_normal((rows, 64)).astype(dtype)
+        self.weights = rng.standard_normal((64, 1000)).astype(dtype)
+        self.labels = rng.integers(0, 1000, rows)
+        self.logits = self.features @ self.weights
+        self.step = np.empty_like(self.weights)
+        self.time_step()
+
+    def time_products(self, *_):
+        np.matmul(self.features, self.weights, out=self.logits)
+        np.matmul(self.features.T, self.logits, out=self.step)
+
+    def time_step(self, *_):
+        np.matmul(self.features, self.weights, out=self.logits)
+        softmax_cross_entropy.value_and_grad(self.logits, self.labels, grad_out=self.logits)
+        np.matmul(self.features.T, self.logits, out=self.step)
 
 
 class Limits:
