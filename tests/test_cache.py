@@ -161,14 +161,13 @@ BITS = textwrap.dedent(
 )
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        ("exponential", "float32"),
-        ("nll", "float64"),
-        ("softmax_cross_entropy", "float32"),
-        ("softmax_kl", "float64"),
+        pytest.param("exponential", "float32", marks=pytest.mark.thorough),
+        pytest.param("nll", "float64", marks=pytest.mark.exhaustive),
+        pytest.param("softmax_cross_entropy", "float32", marks=pytest.mark.exhaustive),
+        pytest.param("softmax_kl", "float64", marks=pytest.mark.thorough),
     ],
 )
 def test_compiled_and_loaded_kernels_give_the_same_bits(name, dtype, child_environment, tmp_path):

@@ -188,7 +188,7 @@ def test_info_follows_the_cache_setting(tmp_path):
     assert Path(json.loads(output)["cache_directory"]).is_relative_to(tmp_path)
 
 
-@pytest.mark.thorough
+@pytest.mark.exhaustive
 def test_check_passes(capsys):
     # One loss with every option; .ci/run checks the others too, whose kernels take long to compile.
     assert main(["check", "--loss", "sigmoid_cross_entropy"]) == 0

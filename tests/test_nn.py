@@ -305,10 +305,13 @@ def every_setting(name, reductions):
 
 
 # In float64 only some: the criteria hand on what they get, and kernels take their time to compile.
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "dtype"),
-    [(x, "float32") for x in PYTORCH] + [(x, "float64") for x in (*QUICK, "CrossEntropyLoss")],
+    [pytest.param(x, "float32", marks=pytest.mark.thorough) for x in PYTORCH]
+    + [
+        pytest.param(x, "float64", marks=pytest.mark.exhaustive)
+        for x in (*QUICK, "CrossEntropyLoss")
+    ],
 )
 def test_parity_with_torch(name, dtype):
     reductions = ("mean", "sum", "none", *(["batchmean"] if name == "KLDivLoss" else ()))
