@@ -75,9 +75,7 @@ def described(
         if kind in SCALARS:
             key += name, kind, value
             continue
-        if (
-            value is arrays[0] and name == "grad_out"
-        ):  # in place: written, and nothing else reads it
+        if name == "grad_out" and arrays and value is arrays[0]:  # in place: no input any more
             key += name, "in place"
             outputs.append(inputs.pop(0))
             continue

@@ -228,6 +228,12 @@ def test_other_arrays_than_the_planned_ones(planned):
         loss.value_and_grad(logits, labels, sample_weight=np.ones(3, "float32"))
 
 
+def test_calls_without_arrays_are_refused():
+    for keywords in ({"reduction": "sum"}, {"grad_out": np.zeros(3)}):
+        with pytest.raises(TypeError, match="0 arrays were given by position"):
+            fl.mse.value_and_grad(**keywords)
+
+
 def test_equal_values_of_other_types_are_checked(rng, monkeypatch):
     """True equals 1, and is no number."""
     monkeypatch.setattr(fl.huber, "_plans", _plans.Plans())
