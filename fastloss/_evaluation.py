@@ -46,7 +46,7 @@ class Evaluation(ABC):
     def _evaluate(
         self, arrays: tuple[Any, ...], given: dict[str, Any], common: dict[str, Any]
     ) -> tuple[Any, ...]:
-        """Return loss, gradient and Hessian, and what else a family may give behind them."""
+        """Return loss, gradient and Hessian; a family may give more behind them."""
         call = described(common, arrays, given, self._array_keywords)
         if call is not None:
             results = self._plans.results(call)

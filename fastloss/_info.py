@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from llvmlite import binding as llvm
 
+from fastloss import _threads
 from fastloss._drivers.elementwise import elementwise_driver
 
 # The module behind each of Numba's threading layers; it imports only where the layer can be used.
@@ -87,7 +88,7 @@ def _threading() -> tuple[str | None, int | None]:
     """Return the layer Numba selects here and its number of threads."""
     try:
         # Asking for the number starts the threads, and only then does Numba name the layer.
-        threads = numba.get_num_threads()
+        threads = _threads.current_threads()
         return numba.threading_layer(), threads
     except (ValueError, ImportError):
         return None, None

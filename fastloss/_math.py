@@ -383,8 +383,8 @@ def exp_in_parts(x):
     """exp(x) of numbers which are not large as a float, and what the exact result is beyond it.
 
     exp(x) = 2**n (1 + high + (r**2 P(r) - low)), summed with what the additions lose: with high,
-    unlike r = high - low, 1 + high is free of other errors. Together the parts are within 0.1 ulp
-    of a float where the result is well above the smallest normal number.
+    unlike r = high - low, 1 + high is free of other errors. Together the parts are within 0.2 ulp
+    of the exact result where the result is well above the smallest normal number.
     """
     form = FORMATS[x]
     tail = form.exp[2:]

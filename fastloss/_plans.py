@@ -11,6 +11,7 @@ any array that is neither the caller's own nor a result.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import combinations, starmap
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ INPUTS = frozenset({"sample_weight", "class_weight", "upstream"})
 OUTPUTS = frozenset({"grad_out", "hess_out", "loss_out"})
 
 SCALARS = frozenset({float, int, bool, str, type(None), np.float32, np.float64, np.int64})
-"""The types of options: values of one type that are equal are the same."""
+"""The types of options: values of one type that are equal, and not 0, are the same."""
 
 MOST = 256
 """The kinds of calls that a loss remembers: options may be different in every call."""
@@ -51,6 +52,10 @@ class Call(NamedTuple):
             seen.append(out)
         return False
 
+    def repeats_an_array(self) -> bool:
+        """Whether two arrays of the call may share memory, so that their parts cannot be told."""
+        return any(starmap(np.may_share_memory, combinations(self.inputs + self.outputs, 2)))
+
 
 def described(
     common: dict[str, Any],
@@ -73,7 +78,7 @@ def described(
     for name, value in given.items():
         kind = type(value)
         if kind in SCALARS:
-            key += name, kind, value
+            key += name, kind, value if value else str(value)  # -0.0 equals 0.0
             continue
         if name == "grad_out" and arrays and value is arrays[0]:  # in place: no input any more
             key += name, "in place"
@@ -85,7 +90,7 @@ def described(
             places, parts = inputs, (value,)
         else:
             return None
-        key += name, len(parts)
+        key += name, kind, len(parts)
         for array in parts:
             if type(array) is not np.ndarray or not array.flags.carray or not array.ndim:
                 return None
@@ -143,16 +148,22 @@ class Plans:
 
     def learn(self, call: Call, launch: Any, results: tuple[Any, ...]) -> None:
         """Note a call that has just been done; plan it, if it is not the first of its kind."""
-        if call.key not in self._plans:
+        plan = self._plans.get(call.key, _unknown)
+        if plan is _unknown:
             if len(self._plans) >= MOST:
                 self._plans.clear()
             self._plans[call.key] = None
-        elif self._plans[call.key] is None:
+        elif plan is None and not call.repeats_an_array():
             self._plans[call.key] = _planned(call, launch, results) or _not_planned
 
 
 def _not_planned(call: Call) -> tuple[Any, ...] | None:
     """Stand for the plan of a kind of call that cannot have one."""
+    return None
+
+
+def _unknown(call: Call) -> tuple[Any, ...] | None:
+    """Stand for the plan of a kind of call that has not been seen."""
     return None
 
 

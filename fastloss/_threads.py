@@ -75,7 +75,7 @@ def current_threads() -> int:
 def _launch() -> None:
     """Launch Numba's threads, which sleep when idle unless the user has other wishes.
 
-    GNU OpenMP reads its environment once, when Numba loads it.
+    GNU OpenMP reads its environment once, when Numba loads it; for others it is as it was.
     """
     if os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
         numba.get_num_threads()

@@ -289,6 +289,21 @@ def singles(name, *arrays, **options):
     return loss.value_grad_hess(*arrays, reduction="none", **options)
 
 
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal"])
+def test_smoothing_keeps_the_digits_of_the_small_part(name, dtype):
+    """Of labels that agree with their logits: 1 minus a smoothed target would have lost some."""
+    loss, smoothing = fl.losses()[name], np.dtype(dtype).type(0.1)
+    x = np.linspace(-30, 30, 4001).astype(dtype)
+    values = loss(x, (x > 0).astype(dtype), label_smoothing=float(smoothing), reduction="none")
+    size, small = abs(x.astype("g")), smoothing.astype("g") / 2
+    unlikely = np.exp(-size) / (1 + np.exp(-size))
+    truths = np.log1p(np.exp(-size)) + small * size
+    if name == "sigmoid_focal":
+        truths *= (small * (1 - unlikely) + (1 - small) * unlikely) ** 2
+    ulps = np.abs(values - truths) / np.spacing(truths.astype(dtype))
+    assert ulps.max() <= loss.ulp_bound, x[ulps.argmax()]
+
+
 def test_focal_without_focus_is_the_cross_entropy(dtype):
     pred, hard, soft_target = cases(dtype)
     for target in (hard, soft_target):

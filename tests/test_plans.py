@@ -1,13 +1,15 @@
 """Calls with options, repeated: planned after the second one, and nothing that a user could see."""
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
 from conftest import assert_same_bits, every_loss, weight_shape
 
 import fastloss as fl
-from fastloss import _plans
+from fastloss import _call, _plans
 from fastloss._evaluation import Evaluation
 
 KEYWORDS = (
@@ -244,6 +246,50 @@ def test_equal_values_of_other_types_are_checked(rng, monkeypatch):
         fl.huber(*arrays, delta=True)
 
 
+def test_kinds_of_calls_are_told_apart(rng):
+    """By values, their types and the signs of zeros, dtypes and shapes, and where arrays stand."""
+    pred, target = fl.mse.sample(rng, "float32", (8,))
+    wide, out, tall = pred.astype("f8"), pred.copy(), pred.reshape(8, 1)
+    calls = [
+        ((pred, target), {}),
+        ((wide, target), {}),
+        ((pred, tall), {}),
+        ((pred,), {"upstream": target}),
+        ((pred, target), {"upstream": target}),
+        ((pred, target), {"sample_weight": target}),
+        ((pred, target), {"grad_out": out}),
+        ((pred, target), {"grad_out": pred}),
+        ((pred, target), {"grad_out": (out,)}),
+        ((pred, target), {"grad_out": None}),
+        *(((pred, target), {"upstream": number}) for number in (1, 1.0, True, 0.0, -0.0, "1", 2.0)),
+    ]
+    keys = [_plans.described(_call.GRADIENT, arrays, given).key for arrays, given in calls]
+    keys.append(_plans.described(_call.HESSIAN, *calls[0]).key)
+    assert len({*keys}) == len(keys) == len(calls) + 1
+
+
+def test_buffers_in_a_tuple_are_refused_where_there_is_one(planned):
+    loss, arrays, keywords = planned
+    keywords["grad_out"] = (keywords["grad_out"],)
+    with pytest.raises(TypeError, match="grad_out is tuple"):
+        loss.value_and_grad(*arrays, **keywords)
+
+
+def test_odd_calls_do_not_keep_a_kind_from_being_planned(rng, monkeypatch):
+    """Memory that two arguments share says nothing of calls where they are apart."""
+    monkeypatch.setattr(fl.mse, "_plans", _plans.Plans())
+    checked = count_full_checks(monkeypatch)
+    pred, target = fl.mse.sample(rng, "float32", (8,))
+    for _ in range(3):
+        assert fl.mse(pred, pred, reduction="sum") == 0
+        fl.mse.grad(pred, target, grad_out=pred[:], reduction="sum")
+    assert len(checked) == 6
+    for _ in range(2):
+        assert fl.mse(pred, target, reduction="sum") > 0
+        fl.mse.grad(pred, target, grad_out=np.empty(8, "float32"), reduction="sum")
+    assert len(checked) == 8
+
+
 def test_plans_do_not_pile_up(rng, monkeypatch):
     plans = _plans.Plans()
     monkeypatch.setattr(fl.mse, "_plans", plans)
@@ -254,17 +300,19 @@ def test_plans_do_not_pile_up(rng, monkeypatch):
     assert 0 < len(plans._plans) <= _plans.MOST
 
 
-def test_plans_hold_no_arrays(planned):
+def test_plans_hold_no_arrays(rng, monkeypatch):
     """Whoever drops the arrays of a call gets their memory back."""
-    import gc
-    import weakref
-
-    loss, arrays, keywords = planned
-    references = [weakref.ref(x) for x in (*arrays, *keywords.values())]
-    expected = [id(x()) for x in references]
-    (plan,) = loss._plans._plans.values()
-    held = [x for x in gc.get_referents(plan.constants, plan.launch.arguments) if id(x) in expected]
-    assert not held
+    loss = fl.softmax_cross_entropy
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    words = {"sample_weight": "weights", "class_weight": "class weights", "grad_out": "buffer"}
+    references = []
+    for _ in range(3):
+        arrays, keywords = new_call(loss, rng, words)
+        loss.value_and_grad(*arrays, **keywords)
+        references += map(weakref.ref, (*arrays, *keywords.values()))
+    del arrays, keywords
+    gc.collect()
+    assert [reference() for reference in references] == [None] * 15
 
 
 def test_planned_calls_from_threads(rng, monkeypatch):

@@ -464,6 +464,18 @@ def test_info_nce_of_tiny_weights():
         np.testing.assert_allclose(got, grad, rtol=0.01)  # their products are subnormal
 
 
+def test_info_nce_of_tiny_embeddings_and_weights(rng):
+    """Gradients that are numbers, though the scale by norm and weight alone is none."""
+    anchors, positives = fl.info_nce.sample(rng, "float64", (4, 3))
+    ordinary = fl.info_nce.value_and_grad(anchors, positives)[1]
+    weight = np.full(4, 1e-9)
+    tiny = fl.info_nce.value_and_grad(1e-300 * anchors, positives, sample_weight=weight)[1]
+    np.testing.assert_allclose(tiny[0], 1e300 * ordinary[0], rtol=1e-12)
+    np.testing.assert_allclose(tiny[1], ordinary[1], rtol=1e-12)
+    weight[0], anchors[0] = 0, 1e-310
+    assert not fl.info_nce.value_and_grad(anchors, positives, sample_weight=weight)[1][0][0].any()
+
+
 def test_labels_only_losses_do_not_ask_for_dense_targets(rng):
     pred, _ = fl.nll.sample(rng, "float32", (4, 3))
     for target, error in ((pred, TypeError), (np.zeros(3, int), ValueError)):

@@ -124,7 +124,7 @@ def through_norm(by_units: Array, units: Array, norms: Array, share: float) -> A
     It is 0 for rows of zeros, and for rows on which nothing depends, whatever stands there.
     """
     along = np.einsum("ij,ij->i", by_units, units)[:, None]
-    change = (by_units - along * units) * (share / norms.astype(np.float64))
+    change = (by_units - along * units).astype(np.float64) * share / norms
     change[~(units.any(axis=1) & by_units.any(axis=1))] = 0
     return change
 

@@ -64,8 +64,10 @@ def sigmoid_cross_entropy(logit, target, pos_weight, label_smoothing, eps):
     array([6.93147181e-01, 4.24835426e-18])
     """
     T = type(logit)
-    if label_smoothing is not None:
+    negative = T(1) - target
+    if label_smoothing is not None:  # of both parts by itself: 1 - target would lose digits
         target = (T(1) - label_smoothing) * target + T(0.5) * label_smoothing
+        negative = (T(1) - label_smoothing) * negative + T(0.5) * label_smoothing
     decay = exp_nonpositive(-abs(logit))
     likely = T(1) / (T(1) + decay)
     unlikely = decay * likely
@@ -73,7 +75,6 @@ def sigmoid_cross_entropy(logit, target, pos_weight, label_smoothing, eps):
     complement = unlikely if logit >= T(0) else likely  # σ(-x) = 1 - σ(x), without cancellation
     if logit != logit:
         probability = logit
-    negative = T(1) - target
     positive = target
     if pos_weight is not None:
         positive = pos_weight * target

@@ -72,13 +72,15 @@ def sigmoid_focal(logit, target, alpha, gamma, label_smoothing):
     #   1 - p_t        u = L m,               its slope  ±u (w - v) R,  R = p (1 - p) / u = L d / m
     #   loss           f = u**gamma C,        its slope  ±u**gamma (gamma (w - v) R C + G)
     T = type(logit)
-    if label_smoothing is not None:
+    other = T(1) - target
+    if label_smoothing is not None:  # of both parts by itself: 1 - target would lose digits
         target = (T(1) - label_smoothing) * target + T(0.5) * label_smoothing
+        other = (T(1) - label_smoothing) * other + T(0.5) * label_smoothing
     size = abs(logit)
     d, d_rest = exp_in_parts(-size)
     rest = log1p_unit(d)
-    w = T(1) - target if logit >= T(0) else target
-    v = target if logit >= T(0) else T(1) - target
+    w = other if logit >= T(0) else target
+    v = target if logit >= T(0) else other
     m = w + v * d
 
     # L and u to twice the precision, from the remainders of their divisions by s = 1 + d.
@@ -112,7 +114,7 @@ def sigmoid_focal(logit, target, alpha, gamma, label_smoothing):
         power = exp_nonpositive(-exponent)
         power -= power * lost
     if alpha is not None:
-        power *= alpha * target + (T(1) - alpha) * (T(1) - target)
+        power *= alpha * target + (T(1) - alpha) * other
 
     cost = rest if w == T(0) else rest + w * size
     bounded = min(cost, T(1e30))  # an infinite one meets a factor 0 in the derivatives
