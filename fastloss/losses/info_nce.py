@@ -65,13 +65,14 @@ class PairwiseLoss(RowLoss):
                     out[:] = 0
             return 0.0, -1
         share = work.scale * inverse / divisor
-        scaled, labels, total = anchors * anchors.dtype.type(inverse), np.arange(count), 0.0
+        labels, total = np.arange(count), 0.0
         by_units = np.zeros_like(units)
         by_anchors, by_positives = by_units[:count], by_units[count:]
         step = max(1, SIMILARITIES // count)
         for start in range(0, count, step):
             rows = slice(start, start + step)
-            similarities = scaled[rows] @ positives.T
+            similarities = anchors[rows] @ positives.T
+            similarities *= similarities.dtype.type(inverse)
             # On one thread: the products have BLAS's, and two pools would wait for each other.
             losses, pull = softmax_cross_entropy.value_and_grad(
                 similarities, labels[rows], reduction="none", grad_out=similarities, num_threads=1,
@@ -123,8 +124,9 @@ def through_norm(by_units: Array, units: Array, norms: Array, share: float) -> A
 
     It is 0 for rows of zeros, and for rows on which nothing depends, whatever stands there.
     """
-    along = np.einsum("ij,ij->i", by_units, units)[:, None]
-    change = (by_units - along * units).astype(np.float64) * share / norms
+    wide = by_units.astype(np.float64)
+    along = np.einsum("ij,ij->i", wide, units)[:, None]
+    change = (wide - along * units) * share / norms
     change[~(units.any(axis=1) & by_units.any(axis=1))] = 0
     return change
 
