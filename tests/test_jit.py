@@ -322,6 +322,11 @@ def test_class_losses_take_weights_labels_and_dense_targets(classes, rng):
         )  # fmt: skip
         assert got[0] == expected[0], name
         assert_same_bits(got[1], expected[1], name)
+    weight[labels[0]] = 0  # such a row has no mass, but a z-loss
+    keywords = {"class_weight": weight, "z_loss": 0.5, "ignore_index": -7}
+    call = "fl.softmax_cross_entropy(x, t, class_weight=c, z_loss=0.5, ignore_index=-7)"
+    expected = fl.softmax_cross_entropy(logits, labels, **keywords)
+    assert compiled(call, x=logits, t=labels, c=weight) == expected
     assert compiled("fl.nll(x, t, reduction='batchmean', ignore_index=-7)", x=logits, t=labels) == (
         fl.nll(logits, labels, reduction="batchmean", ignore_index=-7)
     )

@@ -350,3 +350,27 @@ def test_intrinsics(dtype):
     for a, b in [(1, 2), (2, 1), (np.nan, 1), (1, np.nan), (-np.inf, 3), (-1.5, np.inf)]:
         a, b = dtype(a), dtype(b)
         np.testing.assert_array_equal(intrinsics(a, b), expected(a, b))
+
+
+@pytest.mark.skipif(not EXTENDED, reason="longdouble is no wider than float64 by 11 bits")
+@every_dtype
+def test_exp_in_parts(dtype, rng):
+    """Both parts together, against the wider type; `fused` gives back what a product lost."""
+
+    @njit(**MATHEMATICS)
+    def parts(x, whole, rest, lost):
+        for i in range(x.size):
+            whole[i], rest[i] = _math.exp_in_parts(x[i])
+            square = whole[i] * whole[i]
+            lost[i] = _math.fused(whole[i], whole[i], -square)
+
+    x = rng.uniform(-40, 0, 100_000).astype(dtype)
+    whole, rest, lost = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    parts(x, whole, rest, lost)
+    exact = np.exp(x.astype(np.longdouble))
+    errors = abs(whole.astype(np.longdouble) + rest - exact) / np.spacing(exact.astype(dtype))
+    assert errors.max() <= 0.2
+    assert abs(rest / np.spacing(whole)).max() <= 0.5
+    if dtype == np.float32:  # the square is exact in float64
+        exact_loss = whole.astype(float) ** 2 - whole * whole
+        np.testing.assert_array_equal(lost, exact_loss.astype(dtype))

@@ -3,11 +3,10 @@
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import types
 
 from fastloss import _engine
 from fastloss._drivers.common import TILE_CLASSES
-from fastloss._jit import MATHEMATICS
 from fastloss._llvm import flattened, overlaps
 from fastloss._nopython.building import Function, in_tuple, is_absent, written, yes
 from fastloss._nopython.functions import softmax_arguments
@@ -46,7 +45,6 @@ class Launch:
             "flattened": flattened,
             "np": np,
             "overlaps": overlaps,
-            "total_of": total_of,
             "yes": yes,
         }
 
@@ -124,10 +122,10 @@ class Launch:
         """Return what an argument is called that not every loss has."""
         return self.at.get(name, "None")
 
-    def _divisor(self, mean: str) -> str:
-        """Return what the sum is divided by, given that for the mean."""
+    def _divisor(self) -> str:
+        """Return what the sum is divided by; NaN asks the driver for the mean's total weight."""
         reduction = getattr(self.kinds["reduction"], "literal_value", "mean")
-        return {"mean": mean, "sum": "1.0"}.get(reduction, f"np.float64({self.pred}.shape[0])")
+        return {"mean": "np.nan", "sum": "1.0"}.get(reduction, f"np.float64({self.pred}.shape[0])")
 
     def _ignored(self) -> str:
         given = self._at("ignore_index")
@@ -148,7 +146,7 @@ class Launch:
         self.bindings["driver"] = _engine.elementwise_kernel(loss._scalar, plain, False)
         arguments = [
             _flat(self.pred), _flat(self.target), _flat(grads[0]), "None", "None",
-            weight, "None", spread, options, self._divisor("np.nan"), "1.0", "None",
+            weight, "None", spread, options, self._divisor(), "1.0", "None",
             _flat(grads[1]) if self.second else "None", "None",
         ]  # fmt: skip
         self._add(f"value, status = driver({', '.join(arguments)})")
@@ -157,9 +155,6 @@ class Launch:
         loss, dense = self.loss, self.target != "None" and not self.labelled
         inputs = [self.at[name] for name in self.inputs] + [self.target] * dense
         mass = _flat(self.target) if dense and loss._takes_labels else "None"
-        mean = "np.nan"
-        if not self.labelled and mass == "None":
-            mean = "np.float64(rows)" if self.weight == "None" else f"total_of({self.weight})"
         self.bindings["driver"] = _engine.rowwise_kernel(
             loss._row_function(True) if dense else loss._scalar,
             "labels" if self.labelled else "dense",
@@ -170,7 +165,7 @@ class Launch:
             _flat(self.target) if self.labelled else "None", mass, in_tuple(map(_flat, grads)),
             in_tuple(["None"] * loss._properties["hessian"]), "None", _flat(self.weight),
             _flat(self._at("class_weight")), "None", "None", "values", self._ignored(), "rows",
-            "classes", "np.int64(1)", self._divisor(mean), "1.0",
+            "classes", "np.int64(1)", self._divisor(), "1.0",
         ]  # fmt: skip
         self._add(f"value, status = driver({', '.join(arguments)})")
 
@@ -178,14 +173,17 @@ class Launch:
         loss, taken = self.loss, softmax_arguments(self.loss, self.values)
         if "None" not in (taken["z_loss"], taken["clip"]):
             self._demand(f"{taken['z_loss']} == 0", "z_loss", "above 0", "0 where eps is above 0")
-        target, soft = _flat(self.target), not self.labelled or taken["smoothing"] != "None"
+        target, class_weight = _flat(self.target), _flat(self._at("class_weight"))
+        if "None" not in (taken["z_loss"], class_weight) and taken["smoothing"] == "None":
+            taken["smoothing"] = "(T(1.0), T(0.0))"  # as in calls from Python
+        soft = not self.labelled or taken["smoothing"] != "None"
         arguments = [
             _flat(self.pred), target if self.labelled else "None",
             "None" if self.labelled else target, _flat(grads[0]), "None", "None",
-            _flat(self.weight), _flat(self._at("class_weight")), "None", taken["smoothing"],
+            _flat(self.weight), class_weight, "None", taken["smoothing"],
             taken["clip"], "None", taken["options"], taken["curved"], taken["temperature"],
             taken["z_loss"], "None", "None", "None", "None", "None", self._ignored(), "rows",
-            "classes", "np.int64(1)", self._divisor("np.nan"), "1.0",
+            "classes", "np.int64(1)", self._divisor(), "1.0",
         ]  # fmt: skip
         for driver, tiled in (("driver_of_tiles", True), ("driver_of_rows", False)):
             self.bindings[driver] = _engine.softmax_kernel(loss._scalar, soft, tiled, False)
@@ -200,14 +198,3 @@ class Launch:
 def _flat(array: str) -> str:
     """Return the expression of an array as a vector, or None."""
     return "None" if array == "None" else f"flattened({array})"
-
-
-@njit(**MATHEMATICS)
-def total_of(weights):
-    """Return the sum of the finite weights in float64."""
-    total = 0.0
-    vector = flattened(weights)
-    for i in range(vector.size):
-        value = np.float64(vector[i])
-        total += value if abs(value) < np.inf else 0.0
-    return total
