@@ -27,12 +27,14 @@ _MODULES = (
     "_dual",
     "_dual_operators",
     "_engine",
+    "_floats",
     "_functions",
     "_jit",
     "_llvm",
     "_machine_code",
     "_math",
     "_own",
+    "_vector_memory",
     "_vectors",
 )
 _SOURCES = [*sorted(_PACKAGE.glob("_drivers/*.py")), *(_PACKAGE / f"{x}.py" for x in _MODULES)]

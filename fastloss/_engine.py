@@ -22,7 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from fastloss import _threads
 from fastloss._digest import IN_MEMORY, source_digest
-from fastloss._drivers import elementwise, rows, rowwise, softmax, tiles
+from fastloss._drivers import elementwise, rows, rowwise, softmax, tile, tiles
 from fastloss._explain import explained
 from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import flattened
@@ -109,8 +109,8 @@ def _softmax_block(scalar: FunctionType, soft: bool, tiled: bool, name: str) -> 
     bindings = {"link": _compiled_scalar(scalar, name)}
     block = rows.soft_rows if soft else rows.hard_rows
     if tiled:
-        tile = _clone(tiles.soft_tile if soft else tiles.hard_tile, f"{name}.tile", bindings)
-        bindings = {"tile": numba.njit(**LOOPS)(tile)}
+        template = tile.soft_tile if soft else tile.hard_tile
+        bindings = {"tile": numba.njit(**LOOPS)(_clone(template, f"{name}.tile", bindings))}
         block = tiles.tiles
     return numba.njit(**LOOPS)(_clone(block, f"{name}.block", bindings))
 

@@ -80,35 +80,43 @@ def part_of(typing_context, array, first, size):
 
 
 @intrinsic
+def hold(typing_context, array):
+    """Do nothing but use an array: Numba frees its memory behind the last use, not before."""
+    return types.void(array), _nothing
+
+
+@intrinsic
 def flattened(typing_context, array):
     """Return a contiguous array as a vector (a view, as `part_of` gives), or None of None.
 
-    Of a tuple of arrays of one kind, return the tuple of their vectors.
+    Of a tuple of arrays and Nones, return the tuple of what it gives for each.
     """
-    if isinstance(array, types.NoneType):
-        return types.none(array), _nothing
-    kind = array.dtype if isinstance(array, types.UniTuple) else array
-    vector = types.Array(kind.dtype, 1, "C")
+    if isinstance(array, types.BaseTuple):
+        result = types.Tuple([_flat_kind(kind) for kind in array.types])
 
-    def flat(context, builder, value):
-        base = context.make_array(kind)(context, builder, value)
-        return _vector(context, builder, vector, base.data, base.nitems)
+        def generate_all(context, builder, signature, arguments):
+            members = cgutils.unpack_tuple(builder, arguments[0])
+            pairs = zip(array.types, members, strict=True)
+            flat_members = [_flat(context, builder, kind, member) for kind, member in pairs]
+            return context.make_tuple(builder, result, flat_members)
 
-    if kind is array:
+        return result(array), generate_all
 
-        def generate(context, builder, signature, arguments):
-            return flat(context, builder, arguments[0])
+    def generate(context, builder, signature, arguments):
+        return _flat(context, builder, array, arguments[0])
 
-        return vector(array), generate
+    return _flat_kind(array)(array), generate
 
-    vectors = types.UniTuple(vector, array.count)
 
-    def generate_all(context, builder, signature, arguments):
-        members = cgutils.unpack_tuple(builder, arguments[0])
-        flat_members = [flat(context, builder, member) for member in members]
-        return context.make_tuple(builder, vectors, flat_members)
+def _flat_kind(kind):
+    return kind if isinstance(kind, types.NoneType) else types.Array(kind.dtype, 1, "C")
 
-    return vectors(array), generate_all
+
+def _flat(context, builder, kind, value):
+    if isinstance(kind, types.NoneType):
+        return value
+    base = context.make_array(kind)(context, builder, value)
+    return _vector(context, builder, _flat_kind(kind), base.data, base.nitems)
 
 
 @intrinsic

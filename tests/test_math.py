@@ -12,7 +12,7 @@ from numba import njit, types
 from numba.core import config
 from numba.core.registry import cpu_target
 
-from fastloss import _math
+from fastloss import _floats, _math
 
 NAMES = sorted(_math.MAX_ULP)
 DTYPES = [np.float32, np.float64]
@@ -81,7 +81,7 @@ def arguments(dtype):
     binades = (exponents | mantissas).ravel().view(dtype)
 
     halves = np.log(2) / 2 * np.concatenate([np.arange(1, 40), [179.0, 2047.0]])
-    form = _math.FORMATS[types.float32 if dtype is np.float32 else types.float64]
+    form = _floats.FORMATS[types.float32 if dtype is np.float32 else types.float64]
     centres = [1e-3, 0.5, 1, 2, *halves, form.saturation, -form.exp_lowest, form.exp_highest]
     centres += [np.sqrt(0.5), np.sqrt(2), np.sqrt(2) - 1]
     steps = np.arange(-100, 101, dtype=exponents.dtype)
@@ -211,7 +211,7 @@ def test_special_values(name, dtype):
 @every_dtype
 def test_thresholds_of_exp(dtype):
     """The last arguments of a normal and of a finite result, and the first ones beyond them."""
-    form = _math.FORMATS[types.float32 if dtype is np.float32 else types.float64]
+    form = _floats.FORMATS[types.float32 if dtype is np.float32 else types.float64]
     info = np.finfo(dtype)
     for x, least, most in [
         (form.exp_lowest, info.smallest_normal, np.inf),
@@ -288,7 +288,7 @@ def test_vector_code(name, dtype):
 
 @every_dtype
 def test_vector_code_of_reductions(dtype):
-    maximum, exp = _math.maximum, _math.exp
+    maximum, exp = _floats.maximum, _math.exp
 
     @njit(**DRIVER)
     def largest(x):
@@ -337,8 +337,8 @@ def test_docstring_states_the_bound(name):
 
 @every_dtype
 def test_intrinsics(dtype):
-    maximum, minimum = _math.maximum, _math.minimum
-    to_bits, to_float = _math.float_to_bits, _math.bits_to_float
+    maximum, minimum = _floats.maximum, _floats.minimum
+    to_bits, to_float = _floats.float_to_bits, _floats.bits_to_float
 
     @njit(**MATHEMATICS)
     def intrinsics(a, b):
@@ -362,7 +362,7 @@ def test_exp_in_parts(dtype, rng):
         for i in range(x.size):
             whole[i], rest[i] = _math.exp_in_parts(x[i])
             square = whole[i] * whole[i]
-            lost[i] = _math.fused(whole[i], whole[i], -square)
+            lost[i] = _floats.fused(whole[i], whole[i], -square)
 
     x = rng.uniform(-40, 0, 100_000).astype(dtype)
     whole, rest, lost = np.empty_like(x), np.empty_like(x), np.empty_like(x)

@@ -426,6 +426,31 @@ def test_info_nce_without_any_weight_has_no_gradient_whatever_stands_there():
             assert_same_bits(grad, np.zeros_like(e), reduction)
 
 
+@every_dtype
+@pytest.mark.parametrize("classes", [1, 16, 513, 1023, 1024, 1025, 1040, 2000])
+def test_divergence_of_rows_that_are_kept_and_of_longer_ones(classes, dtype, rng):
+    """The powers of long rows are computed again."""
+    x, t = fl.softmax_kl.sample(rng, dtype, (3, classes))
+    results = fl.softmax_kl.value_grad_hess(x, t, reduction="none")
+    wide = x.astype("f8"), t.astype("f8")
+    powers = np.exp(wide[0] - wide[0].max(axis=1, keepdims=True))
+    p = powers / powers.sum(axis=1, keepdims=True)
+    expected = (*fl.softmax_kl.reference(*wide, reduction="none"), p * (1 - p))
+    for result, true in zip(results, expected, strict=True):
+        np.testing.assert_allclose(result, true, rtol=0, atol=60 * np.finfo(dtype).eps)
+
+
+@every_dtype
+@pytest.mark.parametrize("classes", [2, 17, 1000, 3000])
+def test_divergence_from_a_student_masked_by_the_lowest_number(classes, dtype):
+    """The sum of gaps leaves the type, their mean does not."""
+    for share in (1, 0.5, 1e-3):
+        x = np.full((1, classes), share * np.finfo(dtype).min, dtype)
+        x[0, 0], t = 0, np.zeros_like(x)
+        expected = -float(x[0, 1]) * ((classes - 1) / classes)
+        assert fl.softmax_kl(x, t) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_divergence_is_not_negative(rng):
     logits = rng.normal(size=(500, 7)).astype("f4")
     for shift in (0, 0.1, 3.3):

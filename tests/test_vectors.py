@@ -7,7 +7,8 @@ from numba import njit
 from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
 from fastloss._jit import LOOPS
 from fastloss._math import log
-from fastloss._vectors import choose, lanes_of, load_some, store_some
+from fastloss._vector_memory import load_some, store_some
+from fastloss._vectors import choose, lanes_of
 
 CALLED = {**LOOPS, "no_cpython_wrapper": False}
 LENGTHS = (*range(1, 140), PIECE - 1, PIECE, PIECE + 1, PIECE + 63, 2 * PIECE + 5)

@@ -34,9 +34,10 @@ there. An argument that is None is pruned when a clone is compiled.
 import numpy as np
 from numba import njit
 
+from fastloss._floats import at_least, at_most, maximum
 from fastloss._jit import INLINED, MATHEMATICS
 from fastloss._llvm import part_of
-from fastloss._math import at_least, at_most, exp_nonpositive, log, maximum
+from fastloss._math import exp_nonpositive, log
 from fastloss._vectors import choose, number
 
 TILE_CLASSES = 32

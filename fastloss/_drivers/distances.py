@@ -3,10 +3,10 @@
 import numpy as np
 from numba import njit
 
-from fastloss._drivers.common import inlined
-from fastloss._jit import LOOPS
+from fastloss._drivers.common import inlined, quotient
+from fastloss._floats import maximum
+from fastloss._jit import LOOPS, MATHEMATICS
 from fastloss._llvm import own_function
-from fastloss._math import maximum
 
 LARGE, SMALL = 2.0**460, 2.0**-460
 """Squares of numbers beyond may overflow in float64, or vanish."""
@@ -25,38 +25,57 @@ def safe_scale(largest):
 
 
 @inlined
-def largest_entry(x):
-    """Return the largest absolute value of a row, in float64; NaN if there is one."""
+def apart(x, y, d):
+    """Return an entry of ``x - y``, or of x if y is None, in float64."""
+    if y is None:
+        return np.float64(x[d])
+    return np.float64(x[d]) - np.float64(y[d])
+
+
+@inlined
+def largest_entry(x, y):
+    """Return the largest absolute value of ``x - y``, or of x if y is None; NaN if there is one."""
     largest = 0.0
     for d in range(x.size):
-        largest = maximum(largest, abs(np.float64(x[d])))
+        largest = maximum(largest, abs(apart(x, y, d)))
     return largest
+
+
+@njit(**LOOPS)
+def scaled_square(x, y):
+    """Return a scale (see `safe_scale`) and ``sum((scale (x - y))**2)``; y may be None.
+
+    The largest entry is looked for only where the plain sum says that squares may be lost.
+    """
+    own_function()
+    total = 0.0
+    for d in range(x.size):
+        total += apart(x, y, d) ** 2
+    if SMALL * SMALL < total < np.inf:
+        return 1.0, total
+    scale, total = safe_scale(largest_entry(x, y)), 0.0
+    for d in range(x.size):
+        total += (apart(x, y, d) * scale) ** 2
+    return scale, total
 
 
 @njit(**LOOPS)
 def distance(x, y, p):
     """Return ``|x - y|_p`` in float64, without overflow or underflow of the powers."""
     own_function()
-    if p == 1:
-        total = 0.0
-        for d in range(x.size):
-            total += abs(np.float64(x[d]) - np.float64(y[d]))
-        return total
-    largest = 0.0
-    for d in range(x.size):
-        largest = maximum(largest, abs(np.float64(x[d]) - np.float64(y[d])))
-    if largest == np.inf:
-        return largest
-    total = 0.0
     if p == 2:
-        scale = safe_scale(largest)
-        for d in range(x.size):
-            total += ((np.float64(x[d]) - np.float64(y[d])) * scale) ** 2
+        scale, total = scaled_square(x, y)
         return np.sqrt(total) / scale
-    if largest == 0.0:
+    total = 0.0
+    if p == 1:
+        for d in range(x.size):
+            total += abs(apart(x, y, d))
+        return total
+    largest = largest_entry(x, y)
+    if largest == 0.0 or largest == np.inf:
         return largest
     for d in range(x.size):
-        total += (abs(np.float64(x[d]) - np.float64(y[d])) / largest) ** np.float64(p)
+        total += (abs(apart(x, y, d)) / largest) ** np.float64(p)
     return largest * total ** (1.0 / np.float64(p))
 
 
@@ -69,11 +88,50 @@ def write_direction(x, y, p, norm, out):
     inverse = 1.0 / (norm * scale) if norm != 0.0 else 0.0
     if p == 2:
         for d in range(x.size):
-            out[d] = T(((np.float64(x[d]) - np.float64(y[d])) * scale) * inverse)
+            out[d] = T((apart(x, y, d) * scale) * inverse)
     elif p == 1:
         for d in range(x.size):
-            out[d] = T(np.sign(np.float64(x[d]) - np.float64(y[d])))
+            out[d] = T(np.sign(apart(x, y, d)))
     else:
         for d in range(x.size):
-            r = (np.float64(x[d]) - np.float64(y[d])) * scale
+            r = apart(x, y, d) * scale
             out[d] = T(np.sign(r) * abs(r * inverse) ** (np.float64(p) - 1.0))
+
+
+@njit(**MATHEMATICS)
+def over_norm(x, scale, inverse):
+    """Return x divided by a norm, ``1 / (scale inverse)``, whose own inverse may be infinite."""
+    return (x * scale) * inverse
+
+
+# Two functions of rows, as those of the losses are: the kernel of row losses runs them. Their loss,
+# which nothing looks at, is 0.
+
+
+def unit_row(row, unit):
+    """Fill `unit` with the row divided by its norm; a row of zeros stays."""
+    T = type(row[0])
+    scale, square = scaled_square(row, None)
+    norm = np.sqrt(square) if square != 0.0 else 1.0
+    for d in range(row.size):
+        unit[d] = T(quotient(np.float64(row[d]) * scale, norm))  # exactly 1 or -1 in one dimension
+    return T(0)
+
+
+def pulled_row(pull, unit, row, grad, share):
+    """Fill `grad` with the gradient by a row, from a multiple of that by its unit vector.
+
+    It is 0 for a row of zeros, and for one on which nothing depends, whatever stands there.
+    """
+    T = type(row[0])
+    scale, square = scaled_square(row, None)
+    inverse = 1.0 / np.sqrt(square)
+    along, extent = 0.0, 0.0
+    for d in range(row.size):
+        along += np.float64(pull[d]) * np.float64(unit[d])
+        extent += abs(np.float64(pull[d]))
+    moves = (square != 0.0) & (extent != 0.0)
+    for d in range(row.size):
+        across = np.float64(pull[d]) - along * np.float64(unit[d])
+        grad[d] = T(over_norm(across * share, scale, inverse)) if moves else T(0)
+    return T(0)

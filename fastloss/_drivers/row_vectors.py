@@ -9,17 +9,14 @@ import numpy as np
 
 from fastloss._drivers.common import apart, inlined
 from fastloss._math import exp_nonpositive
+from fastloss._vector_memory import load, load_short, store, store_short
 from fastloss._vectors import (
     add_lanes,
     lanes_of,
     larger,
     largest_lane,
     largest_register,
-    load,
-    load_short,
     spread,
-    store,
-    store_short,
     sum_of_lanes,
     sum_of_registers,
     with_lane,

@@ -22,6 +22,7 @@ from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
 from fastloss._llvm import (
     flattened,
+    hold,
     in_order,
     on_stack,
     overlaps,
@@ -151,13 +152,16 @@ def row_block(
     """Return the sum of the losses of rows start to stop."""
     own_function()
     T = type(inputs[0][0])
-    scratch = np.empty(len(inputs) * classes if inner > 1 else 0, inputs[0].dtype)
-    derivatives = np.zeros((len(grads) + len(hesses)) * classes, inputs[0].dtype)
+    inputs_size = len(inputs) * classes if inner > 1 else 0
+    outputs_size = (len(grads) + len(hesses)) * classes
+    memory = np.zeros(inputs_size + outputs_size, inputs[0].dtype)
+    # Views only: in the loop, to count references to an array would take as long as a short row.
+    grads, hesses = flattened(grads), flattened(hesses)
+    scratch = part_of(memory, outputs_size, inputs_size)
+    parts = parts_of(grads, part_of(memory, 0, outputs_size), 0, classes)
+    seconds = parts_of(hesses, part_of(memory, 0, outputs_size), len(grads) * classes, classes)
     loss_sum = 0.0
     for r in range(start, stop):
-        # In the loop: its memory is freed behind the last use of `derivatives`, not of the parts.
-        parts = parts_of(grads, derivatives, 0, classes)
-        seconds = parts_of(hesses, derivatives, len(grads) * classes, classes)
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, r)
         place = place_of_row(r, classes, inner)
         counts = weight != 0.0
@@ -173,6 +177,7 @@ def row_block(
             losses[r] = loss
         deliver(grads, parts, place, inner, classes, T(scale), counts, accumulate)
         deliver(hesses, seconds, place, inner, classes, T(scale), counts, None)
+    hold(memory)
     return loss_sum
 
 

@@ -17,6 +17,7 @@ from fastloss._drivers.common import (
     weight_of_mix,
     weight_of_row,
 )  # fmt: skip
+from fastloss._floats import maximum
 from fastloss._jit import LOOPS
 from fastloss._llvm import (
     OVERLAP,
@@ -29,7 +30,7 @@ from fastloss._llvm import (
     part_of,
     shape_differs,
 )
-from fastloss._math import exp_nonpositive, maximum
+from fastloss._math import exp_nonpositive
 
 block: Any = None  # bound by the engine, like the others here
 driver: Any = None

@@ -5,9 +5,10 @@ from numba import njit
 
 from fastloss._drivers.common import inlined
 from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
+from fastloss._floats import maximum
 from fastloss._jit import MATHEMATICS
 from fastloss._llvm import part_of
-from fastloss._math import exp_nonpositive, log, log1p, maximum
+from fastloss._math import exp_nonpositive, log, log1p
 
 
 @njit(**MATHEMATICS)

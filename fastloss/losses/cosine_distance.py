@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastloss._drivers.distances import largest_entry, safe_scale
+from fastloss._drivers.distances import scaled_square
 from fastloss._families import rowwise
 
 
@@ -13,7 +13,11 @@ from fastloss._families import rowwise
     inputs=2,
     ulp_bound=8,
     nanoseconds=0.6,
-    peers={"PyTorch": "cosine_similarity", "optax": "cosine_distance"},
+    peers={
+        "PyTorch": "cosine_similarity",
+        "Keras": "CosineSimilarity",
+        "optax": "cosine_distance",
+    },
 )
 def cosine_distance(first, second, first_grad, second_grad):
     """Cosine distance of pairs of embeddings, ``1 - a·b / (|a| |b|)``.
@@ -30,7 +34,7 @@ def cosine_distance(first, second, first_grad, second_grad):
     Gradients are pairs: by a and by b; so is `grad_out`. The distance is computed as ``|a / |a| -
     b / |b||**2 / 2``, which does not cancel where a and b are nearly parallel: an error of 8 ulp
     times ``1 + 1 / |a / |a| - b / |b||``, instead of the square of that. Where a or b is 0 the
-    distance is 1 and both gradients are 0.
+    distance is 1 and both gradients are 0. Keras' CosineSimilarity is less by 1: minus the cosine.
 
     Examples
     --------
@@ -45,12 +49,8 @@ def cosine_distance(first, second, first_grad, second_grad):
            [-0.5,  0. ]])
     """
     T = type(first[0])
-    a_scale = safe_scale(largest_entry(first))
-    b_scale = safe_scale(largest_entry(second))
-    a_square, b_square = 0.0, 0.0
-    for d in range(first.size):
-        a_square += (np.float64(first[d]) * a_scale) ** 2
-        b_square += (np.float64(second[d]) * b_scale) ** 2
+    a_scale, a_square = scaled_square(first, None)
+    b_scale, b_square = scaled_square(second, None)
     directed = (a_square != 0.0) & (b_square != 0.0)
     a_inverse, b_inverse = 1.0 / np.sqrt(a_square), 1.0 / np.sqrt(b_square)
     distance = 0.0

@@ -13,7 +13,7 @@ from fastloss._options import Option
     curved=True,
     ulp_bound=6,
     nanoseconds=0.6,
-    peers={},
+    peers={"Keras": "CategoricalGeneralizedCrossEntropy"},
 )
 def generalized_cross_entropy(rest, own, gap, mass, q):
     """Generalized cross-entropy of softmax(logits) against labels, ``(1 - p_label**q) / q``.
@@ -39,7 +39,7 @@ def generalized_cross_entropy(rest, own, gap, mass, q):
     Notes
     -----
     With a dense target the loss is ``Σ_c w_c t_c (1 - p_c**q) / q``, w the class weights. The total
-    weight of the mean is the sum of ``w_c t_c`` times the sample weight.
+    weight of the mean is the sum of ``w_c t_c`` times the sample weight. Keras takes probabilities.
 
     With integer labels, and with one-hot dense targets, the loss and every gradient entry are
     within ``6 + 4 g`` ulp at any confidence, g the spread of the row's logits: 1 - p is summed from

@@ -11,7 +11,13 @@ from fastloss._options import positive
     convex=True,
     ulp_bound=4,
     nanoseconds=0.2,
-    peers={"PyTorch": "huber_loss", "Keras": "Huber", "optax": "huber_loss"},
+    peers={
+        "PyTorch": "huber_loss",
+        "Keras": "Huber",
+        "optax": "huber_loss",
+        "scikit-learn": "HuberLoss",
+        "SciPy": "huber",
+    },
 )
 def huber(pred, target, delta):
     """Huber loss, ``r**2 / 2`` where ``|r| <= delta``, else ``delta (|r| - delta / 2)``.

@@ -6,7 +6,8 @@ from fastloss._drivers.common import quotient
 from fastloss._families import rowwise
 from fastloss._math import entropy_drop, log, log1p
 from fastloss._options import logarithm_base
-from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes, widened
+from fastloss._vector_memory import load_some, store_some
+from fastloss._vectors import choose, lanes_of, spread, sum_of_lanes, widened
 
 
 @rowwise(

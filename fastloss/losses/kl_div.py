@@ -19,6 +19,7 @@ from fastloss._options import flag
         "PyTorch": "kl_div",
         "Keras": "KLDivergence",
         "optax": "kl_divergence",
+        "SciPy": "rel_entr",
     },
 )
 def kl_div(log_probability, target, log_target):

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastloss._drivers.softmax_row import lead
 from fastloss._families import rowwise
-from fastloss._math import maximum
+from fastloss._floats import maximum
 from fastloss._options import Option, nonnegative
 
 

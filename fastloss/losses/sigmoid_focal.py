@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from fastloss._families import elementwise
-from fastloss._math import exp_in_parts, exp_nonpositive, fused, log, log1p_unit
+from fastloss._floats import fused
+from fastloss._math import exp_in_parts, exp_nonpositive, log, log1p_unit
 from fastloss._options import Option, nonnegative, smoothing
 
 

@@ -2,31 +2,21 @@
 
 import numpy as np
 
-from fastloss._drivers.common import beyond_one_top, inlined
-from fastloss._drivers.row_vectors import largest_entry, power_of
+from fastloss._drivers.common import beyond_one_top, quotient
+from fastloss._drivers.row_vectors import PIECE, largest_entry
 from fastloss._families import rowwise
+from fastloss._llvm import on_stack
 from fastloss._math import exp_nonpositive, log1p
 from fastloss._options import positive
-from fastloss._vectors import choose, lanes_of, load_some, spread, store_some, sum_of_lanes, widened
+from fastloss._vector_memory import load, load_some, store, store_some
+from fastloss._vectors import choose, lanes_of, spread, sum_of_lanes, widened
 
+SMALL = 2.0**-40
+"""By which gaps are multiplied: of finite logits they are finite, but their sum need not be."""
 
-@inlined
-def powers_beyond_one(x, scale, powers):
-    """Return the largest entry and the sum of ``exp(scale (x - top))``, less the 1 of that entry.
-
-    The 1 is never added, so that nothing of the others is lost beside it. The powers are stored in
-    `powers`, unless that is None.
-    """
-    T, lanes = type(x[0]), lanes_of(x)
-    top = largest_entry(x, None)
-    rest, tops = widened(spread(T(0), 1)), widened(spread(T(0), 1))
-    for i in range(0, x.size, lanes):
-        e = power_of(load_some(x, i, 1, x.size - i, T(-np.inf)), top, None, scale)
-        if powers is not None:
-            store_some(powers, i, e, x.size - i)
-        rest = rest + widened(choose(e == T(1), T(0), e))
-        tops = tops + widened(choose(e == T(1), T(1), T(0)))
-    return top, beyond_one_top(sum_of_lanes(rest), sum_of_lanes(tops))
+KEPT = 1024
+"""The powers of so many classes are kept on the stack. Beyond, the student's stand in the
+gradient's memory meanwhile, and the teacher's are computed a second time."""
 
 
 @rowwise(
@@ -73,26 +63,55 @@ def softmax_kl(logits, target, grad, hess, temperature):
     """
     T, lanes = type(logits[0]), lanes_of(logits)
     inverse = T(1) / temperature
-    top, beyond = powers_beyond_one(logits, inverse, grad)
-    target_top, target_beyond = powers_beyond_one(target, inverse, None)
-    # b - a of the log-probabilities b = log softmax(t / T) and a = log softmax(x / T)
-    between = T(log1p(beyond) - log1p(target_beyond))
-    share, target_share = T(1.0 / (1.0 + beyond)), T(1.0 / (1.0 + target_beyond))
-    terms = widened(spread(T(0), 1))
-    for i in range(0, logits.size, lanes):
-        there = logits.size - i
-        below = (load_some(logits, i, 1, there, T(0)) - top) * inverse
-        target_below = (load_some(target, i, 1, there, T(-np.inf)) - target_top) * inverse
-        q = exp_nonpositive(target_below) * target_share
-        term = q * ((target_below - below) + between)
-        terms = terms + widened(choose(q == T(0), T(0), term))
-        if grad is not None:
-            p = load_some(grad, i, 1, there, T(0)) * share
+    top, target_top = largest_entry(logits, None), largest_entry(target, None)
+    kept, target_kept = on_stack(logits.dtype, KEPT), on_stack(logits.dtype, KEPT)
+    rest, tops, target_rest, target_tops, gap = 0.0, 0.0, 0.0, 0.0, 0.0
+    for first in range(0, logits.size, PIECE):
+        zero = spread(T(0), 1)
+        part_rest, part_tops, part_target_rest, part_target_tops = zero, zero, zero, zero
+        part_gap = widened(zero)
+        for i in range(first, min(first + PIECE, logits.size), lanes):
+            there = logits.size - i
+            below = (load_some(logits, i, 1, there, T(-np.inf)) - top) * inverse
+            target_below = (load_some(target, i, 1, there, T(-np.inf)) - target_top) * inverse
+            e, f = exp_nonpositive(below), exp_nonpositive(target_below)
+            if grad is not None:
+                if i < KEPT:
+                    store(kept, i, e)
+                    store(target_kept, i, f)
+                else:
+                    store_some(grad, i, e, there)
+            part_rest = part_rest + choose(e == T(1), T(0), e)
+            part_tops = part_tops + choose(e == T(1), T(1), T(0))
+            part_target_rest = part_target_rest + choose(f == T(1), T(0), f)
+            part_target_tops = part_target_tops + choose(f == T(1), T(1), T(0))
+            term = f * (target_below - below)
+            part_gap = part_gap + widened(choose(f == T(0), T(0), term)) * SMALL
+        rest += np.float64(sum_of_lanes(part_rest))
+        tops += np.float64(sum_of_lanes(part_tops))
+        target_rest += np.float64(sum_of_lanes(part_target_rest))
+        target_tops += np.float64(sum_of_lanes(part_target_tops))
+        gap += sum_of_lanes(part_gap)
+    # The sums of the powers but for one top: its 1 is never added, or the others would be lost.
+    beyond = beyond_one_top(rest, tops)
+    target_beyond = beyond_one_top(target_rest, target_tops)
+    total, target_total = 1.0 + beyond, 1.0 + target_beyond
+    loss = quotient(gap, target_total) / SMALL + (log1p(beyond) - log1p(target_beyond))
+    loss = 0.0 if loss < 0.0 else loss  # rounding, where the two agree
+    if grad is not None:
+        factor, target_factor = T(1.0 / total), T(1.0 / target_total)
+        for i in range(0, logits.size, lanes):
+            there = logits.size - i
+            if i < KEPT:
+                e, f = load(kept, i, 1), load(target_kept, i, 1)
+            else:
+                e = load_some(grad, i, 1, there, T(0))
+                target_below = (load_some(target, i, 1, there, T(0)) - target_top) * inverse
+                f = exp_nonpositive(target_below)
+            p, q = e * factor, f * target_factor
             store_some(grad, i, temperature * (p - q), there)
             if hess is not None:
                 store_some(hess, i, p * (T(1) - p), there)
-    loss = sum_of_lanes(terms)
-    loss = 0.0 if loss < 0.0 else loss  # rounding, where the two agree
     return T((loss * np.float64(temperature)) * np.float64(temperature))
 
 

@@ -5,8 +5,8 @@ from numba import njit
 
 from fastloss._drivers.common import inlined, largest
 from fastloss._families import rowwise
+from fastloss._floats import maximum
 from fastloss._jit import MATHEMATICS
-from fastloss._math import maximum
 
 # With the drop v_c = max x - x_c and s = max x - τ, the probabilities are p_c = max(0, s - v_c). In
 # near rows, s < 1/2, this loses nothing. Else p may be small beside s ~ 1, and t = 1 - s serves:

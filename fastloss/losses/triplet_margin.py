@@ -20,7 +20,7 @@ from fastloss._options import Option, flag, nonnegative
     },
     ulp_bound=8,
     nanoseconds=0.6,
-    peers={"PyTorch": "triplet_margin_loss"},
+    peers={"PyTorch": "triplet_margin_loss", "optax": "triplet_margin_loss"},
 )
 def triplet_margin(
     anchor, positive, negative, anchor_grad, positive_grad, negative_grad, margin, p, swap
@@ -45,8 +45,9 @@ def triplet_margin(
     Notes
     -----
     Gradients are triples: by a, b and c; so is `grad_out`. They are 0 where the loss is 0, and a
-    distance of 0 has gradient 0. PyTorch adds 1e-6 to each difference; here the distances are
-    exact. The distances are within 8 ulp; the loss is that of their difference.
+    distance of 0 has gradient 0. The distances are within 8 ulp; the loss is that of their
+    difference. PyTorch adds 1e-6 to each difference, and optax 1e-6 to the sum of powers, without
+    absolute values, which is right for even `p` only; pass them ``eps=0``.
 
     References
     ----------

@@ -46,7 +46,8 @@ def tversky(pred, target, grad, alpha, beta, smooth, from_logits):
     ``TP = Σ p t``. Computed as ``(alpha FP + beta FN) / (TP + alpha FP + beta FN + smooth)``, which
     does not cancel where the regions agree: within 8 ulp. The gradient's two terms can cancel; its
     error is 8 ulp of the larger. A denominator of 0 gives loss 0 and gradient 0. With alpha = beta
-    = 1/2 it is the Dice loss of twice the `smooth`.
+    = 1/2 it is the Dice loss of twice the `smooth`. Keras takes one overlap over the whole batch
+    unless told an axis, and its `alpha` weighs the false negatives, its `beta` the false positives.
 
     References
     ----------

@@ -1,0 +1,142 @@
+"""The losses of pairs of embeddings where every row meets all others."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastloss import _engine
+from fastloss import _validate as check
+from fastloss._call import Batch, Work
+from fastloss._drivers.distances import pulled_row, unit_row
+from fastloss._families.rows import RowLoss
+from fastloss._families.softmaxes import SoftmaxLoss
+from fastloss._quick import Quick
+from fastloss._validate import Array
+
+ANCHORS, SIMILARITIES = 256, 2**20
+"""Anchors that meet all candidates at a time, at least, and similarities held, else at most."""
+
+
+class PairwiseLoss(RowLoss):
+    """A loss of two sets of embeddings, each of which meets all of the other set.
+
+    Matrix products around a loss of logits, for a few anchors at a time: the logits are the cosine
+    similarities over the temperature, the label of an anchor is its own partner. The products are
+    BLAS's; the rows of embeddings go through the kernel of the row losses.
+    """
+
+    couples_rows = True
+    of_logits: SoftmaxLoss
+
+    def _quick_path(self) -> Quick:
+        return lambda *arrays: None  # no kernel of rows stands behind it
+
+    def _batch(self, arrays: tuple[Any, ...], given: dict[str, Any]) -> Batch:
+        batch = super()._batch(arrays, given)
+        if batch.pred.ndim != 2:
+            got, expected = check.describe(batch.pred), "two dimensions, (N, D) with axis=-1"
+            check.fail(ValueError, self.name, self._pred_name, got, expected)
+        return batch
+
+    def _launch(self, batch: Batch, work: Work) -> Callable[[], tuple[float, int]]:
+        return lambda: self._multiply(batch, work)
+
+    def _multiply(self, batch: Batch, work: Work) -> tuple[float, int]:
+        (other,) = work.others
+        embeddings = Embeddings(batch.pred.shape, batch.options["axis"], work.order)
+        inverse, count = 1 / batch.options["temperature"], embeddings.count
+        inputs = work.pred, other.values
+        units, pulls = ([np.empty_like(values) for values in inputs] for _ in range(2))
+        for values, unit in zip(inputs, units, strict=True):
+            embeddings.apply(unit_row, (values,), unit)
+        anchors, positives = map(embeddings.matrix, units)
+        anchors_pull, positives_pull = map(embeddings.matrix, pulls)
+        weight = work.sample_weight
+        if weight is not None:  # what stands in a row that does not count reaches no other row
+            anchors[weight == 0] = 0
+        divisor = work.divisor
+        if math.isnan(divisor):
+            known = np.ones(count) if weight is None else weight[np.isfinite(weight)]
+            divisor = float(known.sum(dtype=np.float64))
+        if divisor == 0:  # nothing counts: zeros, never NaN
+            for out in (work.grad, other.grad):
+                if out is not None and not work.accumulate:
+                    out[:] = 0
+            return 0.0, -1
+        labels, total = np.arange(count), 0.0
+        step = min(count, max(ANCHORS, SIMILARITIES // count))
+        memory = np.empty((step, count), anchors.dtype)
+        product = None
+        for start in range(0, count, step):
+            rows = slice(start, min(start + step, count))
+            similarities = np.matmul(anchors[rows], positives.T, out=memory[: rows.stop - start])
+            similarities *= similarities.dtype.type(inverse)
+            # On one thread: the products have BLAS's, and two pools would wait for each other.
+            keywords = {
+                "sample_weight": None if weight is None else weight[rows],
+                "reduction": "none", "num_threads": 1,
+            }  # fmt: skip
+            if work.grad is None:
+                losses = self.of_logits(similarities, labels[rows], **keywords)
+            else:
+                upstream = None if work.upstream is None else work.upstream[rows]
+                losses, pull = self.of_logits.value_and_grad(
+                    similarities, labels[rows], grad_out=similarities, upstream=upstream, **keywords
+                )
+                np.matmul(pull, positives, out=anchors_pull[rows])
+                if start == 0:
+                    np.matmul(pull.T, anchors[rows], out=positives_pull)
+                else:
+                    product = np.matmul(pull.T, anchors[rows], out=product)
+                    positives_pull += product
+            total += float(losses.sum(dtype=np.float64))
+            if work.losses is not None:
+                work.losses[rows] = losses
+        if work.grad is not None:
+            if weight is not None:
+                anchors_pull[weight == 0] = 0  # it may be 0 times NaN
+            share = work.scale * inverse / divisor
+            for *rows_of, out in zip(pulls, units, inputs, (work.grad, other.grad), strict=True):
+                embeddings.apply(pulled_row, tuple(rows_of), out, share, accumulate=work.accumulate)
+        return total / divisor, -1
+
+    def _reference(
+        self, arrays: tuple[Array, ...], options: dict[str, Any], keywords: dict[str, Any]
+    ) -> tuple[Array, Any, Array, Array]:
+        across = options.pop("axis", -1) == 0
+        anchors, positives = (array.T if across else array for array in arrays)
+        weight = keywords.get("sample_weight")
+        weight = np.ones(len(anchors)) if weight is None else np.asarray(weight)
+        weight = weight.astype(anchors.real.dtype)
+        losses, derivative = self._textbook(anchors, positives, weight=weight, **options)
+        gradients: Any = derivative
+        if across:
+            gradients = tuple(gradient.T for gradient in gradients)
+        return weight * losses, gradients, weight, np.ones(len(anchors))
+
+
+class Embeddings:
+    """How the embeddings of a call lie in its flat arrays, and what is done to each of them."""
+
+    def __init__(self, shape: tuple[int, ...], axis: int, order: str) -> None:
+        self.shape, self.axis, self.order = shape, axis, order
+        self.count, self.size = shape[1 - axis], shape[axis]
+        self.inner = 1 if (axis == 1) == (order == "C") else self.count
+
+    def matrix(self, flat: Array) -> Array:
+        """Return an array as a matrix whose rows are the embeddings, a view."""
+        array = flat.reshape(self.shape, order="F" if self.order == "F" else "C")
+        return array.T if self.axis == 0 else array
+
+    def apply(
+        self, function: Callable[..., Any], inputs: tuple[Any, ...], out: Any, *options: float,
+        accumulate: bool = False,
+    ) -> None:  # fmt: skip
+        """Let a function of rows fill `out`, or add to it, by the kernel of the row losses."""
+        arguments = (
+            inputs, None, None, (out,), (), None, None, None, None, accumulate or None, options,
+            -100, self.count, self.size, self.inner, 1.0, 1.0,
+        )  # fmt: skip
+        _engine.run(_engine.rowwise_kernel, (function, "dense"), arguments, 0.0, 1)

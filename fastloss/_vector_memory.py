@@ -1,0 +1,178 @@
+"""Vectors (`_vectors`) from and to contiguous arrays, whole or in part. Nothing is checked."""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastloss._vectors import Mask, Vector, copies, integers_of, places
+
+
+def _address(context, builder, kind, array, i, vector):
+    """Generate the address of the vector that begins at entry i of a contiguous array."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [i], inbounds=True), vector.as_pointer())
+
+
+@intrinsic(prefer_literal=True)
+def load(typing_context, array, i, registers):
+    """Return the vector that begins at entry i of a contiguous array, unchecked.
+
+    It fills so many registers (a literal).
+    """
+    kind = Vector(array.dtype, registers.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        source, start, _ = arguments
+        vector = context.get_value_type(kind)
+        place = _address(context, builder, array, source, start, vector)
+        return builder.load(place, align=_width(vector))
+
+    return kind(array, types.intp, registers), generate
+
+
+@intrinsic
+def store(typing_context, array, i, vector):
+    """Write a vector to the entries of a contiguous array from i on, unchecked."""
+
+    def generate(context, builder, signature, arguments):
+        target, start, values = arguments
+        place = _address(context, builder, array, target, start, values.type)
+        builder.store(values, place, align=_width(values.type))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+def _mask(builder, vector, size):
+    """Generate the mask of the first lanes of a vector, of which there may be more than `size`."""
+    word = ir.IntType(32)
+    return builder.icmp_signed(
+        "<", places(range(vector.count)), copies(builder, builder.trunc(size, word), vector)
+    )
+
+
+def _masked_load(builder, place, vector, size, filling):
+    mask, align = _mask(builder, vector, size), ir.IntType(32)(_width(vector))
+    return _call(builder, "llvm.masked.load", vector, vector, [place, align, mask, filling])
+
+
+def _masked_store(builder, place, values, size):
+    mask, align = _mask(builder, values.type, size), ir.IntType(32)(_width(values.type))
+    _call(builder, "llvm.masked.store", values.type, ir.VoidType(), [values, place, align, mask])
+
+
+def _width(vector):
+    """Return the bytes of a lane."""
+    element = vector.element
+    return (element if isinstance(element, ir.IntType) else integers_of(element)).width // 8
+
+
+def _call(builder, name, vector, result, arguments):
+    """Generate a call of an LLVM intrinsic for vectors in memory."""
+    kind = "i" if isinstance(vector.element, ir.IntType) else "f"
+    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    name = f"{name}.v{vector.count}{kind}{8 * _width(vector)}.p0"
+    function = cgutils.get_or_insert_function(builder.module, function_type, name)
+    return builder.call(function, arguments)
+
+
+@intrinsic
+def load_short(typing_context, array, filling):
+    """Return a contiguous array that is shorter than a register, filled up with a number."""
+    kind = Vector(array.dtype)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(kind)
+        size = context.make_array(array)(context, builder, arguments[0]).nitems
+        place = _address(context, builder, array, arguments[0], size.type(0), vector)
+        return _masked_load(builder, place, vector, size, copies(builder, arguments[1], vector))
+
+    return kind(array, array.dtype), generate
+
+
+@intrinsic
+def store_short(typing_context, array, vector):
+    """Write the first lanes of a register to a contiguous array that is shorter."""
+
+    def generate(context, builder, signature, arguments):
+        target, values = arguments
+        size = context.make_array(array)(context, builder, target).nitems
+        place = _address(context, builder, array, target, size.type(0), values.type)
+        _masked_store(builder, place, values, size)
+        return context.get_dummy_value()
+
+    return types.void(array, vector), generate
+
+
+def _fills(builder, vector, size):
+    """Generate whether all lanes are among the first `size`."""
+    return builder.icmp_signed(">=", size, size.type(vector.count))
+
+
+@intrinsic(prefer_literal=True)
+def load_some(typing_context, array, i, registers, size, filling):
+    """Return the vector that begins at entry i; the lanes from `size` on have `filling`.
+
+    Its numbers are of the type of `filling`: integers are converted, and then it is 0 that is
+    filled in. If the array is None, so is the vector.
+    """
+    if isinstance(array, types.NoneType):
+        nothing = types.none(array, types.intp, registers, types.intp, filling)
+        return nothing, lambda context, *others: context.get_dummy_value()
+    kind = Vector(filling, registers.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        source, start, _, size, filling = arguments
+        vector = context.get_value_type(kind)
+        stored = ir.VectorType(context.get_data_type(array.dtype), kind.lanes)
+        place = _address(context, builder, array, source, start, stored)
+        with builder.if_else(_fills(builder, vector, size)) as (then, otherwise):
+            with then:
+                whole, after_whole = builder.load(place, align=_width(stored)), builder.block
+            with otherwise:
+                absent = copies(builder, filling, vector)
+                absent = absent if stored == vector else ir.Constant(stored, None)
+                some = _masked_load(builder, place, stored, size, absent)
+                after_some = builder.block
+        result = builder.phi(stored)
+        result.add_incoming(whole, after_whole)
+        result.add_incoming(some, after_some)
+        if stored == vector:
+            return result
+        signed = isinstance(array.dtype, types.Integer) and array.dtype.signed
+        return (builder.sitofp if signed else builder.uitofp)(result, vector)
+
+    return kind(array, types.intp, registers, types.intp, filling), generate
+
+
+@intrinsic
+def lanes_with(typing_context, numbers, i, number, like):
+    """Return for which lanes of the vector `like` the integers from entry i on are this number."""
+
+    def generate(context, builder, signature, arguments):
+        source, start, number, _ = arguments
+        vector = ir.VectorType(context.get_data_type(numbers.dtype), like.lanes)
+        place = _address(context, builder, numbers, source, start, vector)
+        found = builder.load(place, align=_width(vector))
+        number = copies(builder, builder.trunc(number, vector.element), vector)
+        return builder.icmp_signed("==", found, number)
+
+    return Mask(like)(numbers, types.intp, types.intp, like), generate
+
+
+@intrinsic
+def store_some(typing_context, array, i, vector, size):
+    """Write a vector, or no more than its first `size` lanes, to the entries from i on."""
+
+    def generate(context, builder, signature, arguments):
+        target, start, values, size = arguments
+        place = _address(context, builder, array, target, start, values.type)
+        with builder.if_else(_fills(builder, values.type, size)) as (then, otherwise):
+            with then:
+                builder.store(values, place, align=_width(values.type))
+            with otherwise:
+                _masked_store(builder, place, values, size)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector, types.intp), generate
