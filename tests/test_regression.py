@@ -6,7 +6,6 @@ Nearly all calls are `value_grad_hess` with reduction="none", so that few kernel
 import numpy as np
 import pytest
 from mpmath import mp, mpf
-from test_parity import assert_agrees, peer
 
 import fastloss as fl
 
@@ -178,126 +177,7 @@ def test_errors_are_within_the_stated_bound(name, dtype):
             assert share <= 1, f"{name} {options}: {what}: ulp, pred, target, got, true: {rest}"
 
 
-# --- Other libraries ------------------------------------------------------------------------------
-
-
-def torch_singles(call, pred, target):
-    torch = peer("torch")
-    variable = torch.from_numpy(pred.copy()).requires_grad_()
-    losses = call(torch.nn.functional, variable, torch.from_numpy(target))
-    losses.sum().backward()
-    return losses.detach().numpy(), variable.grad.numpy()
-
-
-def optax_singles(call, pred, target):
-    jax, optax = peer("jax"), peer("optax")
-    with jax.enable_x64(True):
-        losses = call(optax, pred, target)
-        gradient = jax.grad(lambda p: call(optax, p, target).sum())(pred)
-        return np.asarray(losses), np.asarray(gradient)
-
-
-def sklearn_singles(call, pred, target):
-    return call(peer("sklearn._loss.loss")).loss_gradient(target, pred, n_threads=1)
-
-
-def sklearn_without_target_term(call, pred, target):
-    """Return scikit-learn's Tweedie loss of power 0, the only one that keeps t**2 / 2."""
-    losses, gradient = sklearn_singles(call, pred, target)
-    return losses - target**2 / 2, gradient
-
-
-def torch_poisson(**keywords):
-    return lambda functional, p, t: functional.poisson_nll_loss(p, t, reduction="none", **keywords)
-
-
-RATE = {"log_input": False, "eps": 1e-6}
-FULL = {"log_input": True, "full": True}
-
-DERIVATIVES = [
-    ("half_mse", {}, torch_singles, lambda f, p, t: f.mse_loss(p, t, reduction="none") / 2),
-    ("half_mse", {}, optax_singles, lambda optax, p, t: optax.l2_loss(p, t)),
-    ("half_mse", {}, sklearn_singles, lambda module: module.HalfSquaredError()),
-    ("mae", {}, torch_singles, lambda f, p, t: f.l1_loss(p, t, reduction="none")),
-    ("mae", {}, sklearn_singles, lambda module: module.AbsoluteError()),
-    *[
-        ("huber", {"delta": delta}, function, call)
-        for delta in (1.0, 0.3)
-        for function, call in (
-            (
-                torch_singles,
-                lambda f, p, t, d=delta: f.huber_loss(p, t, reduction="none", delta=d),
-            ),
-            (optax_singles, lambda optax, p, t, d=delta: optax.huber_loss(p, t, delta=d)),
-            (sklearn_singles, lambda module, d=delta: module.HuberLoss(delta=d)),
-        )
-    ],
-    *[
-        (
-            "smooth_l1",
-            {"beta": beta},
-            torch_singles,
-            lambda f, p, t, b=beta: f.smooth_l1_loss(p, t, reduction="none", beta=b),
-        )
-        for beta in (1.0, 0.3, 0.0)
-    ],
-    ("log_cosh", {}, optax_singles, lambda optax, p, t: optax.log_cosh(p, t)),
-    ("pinball", {}, sklearn_singles, lambda module: module.PinballLoss()),
-    (
-        "pinball",
-        {"quantile": 0.9},
-        sklearn_singles,
-        lambda module: module.PinballLoss(quantile=0.9),
-    ),
-    ("poisson_nll", {}, torch_singles, torch_poisson()),
-    ("poisson_nll", {}, sklearn_singles, lambda module: module.HalfPoissonLoss()),
-    ("poisson_nll", RATE, torch_singles, torch_poisson(**RATE)),
-    ("poisson_nll", FULL, torch_singles, torch_poisson(**FULL)),
-    ("poisson_nll", RATE | FULL, torch_singles, torch_poisson(**RATE | FULL)),
-    ("gamma_nll", {}, sklearn_singles, lambda module: module.HalfGammaLoss()),
-    *[
-        (
-            "tweedie",
-            {"power": power},
-            sklearn_singles,
-            lambda module, q=power: module.HalfTweedieLoss(power=q),
-        )
-        for power in (-1.3, 1, 1.2, 1.5, 2, 3)  # 0 is the next entry
-    ],
-    (
-        "tweedie",
-        {"power": 0},
-        sklearn_without_target_term,
-        lambda module: module.HalfTweedieLoss(power=0),
-    ),
-]
-"""(loss, its keywords, peer, the same call there): single losses and their gradients."""
-
-VALUES = [
-    ("huber", {"delta": 0.3}, "scipy.special", lambda module, p, t: module.huber(0.3, p - t)),
-    (
-        "pseudo_huber",
-        {"delta": 0.3},
-        "scipy.special",
-        lambda module, p, t: module.pseudo_huber(0.3, p - t),
-    ),
-    *[
-        (
-            name,
-            keywords,
-            "sklearn.metrics",
-            lambda module, p, t, f=function, k=given: getattr(module, f)(
-                t[None], p[None], multioutput="raw_values", **k
-            ),
-        )
-        for name, keywords, function, given in (
-            ("msle", {}, "mean_squared_log_error", {}),
-            ("mape", {}, "mean_absolute_percentage_error", {}),
-            ("pinball", {"quantile": 0.9}, "mean_pinball_loss", {"alpha": 0.9}),
-        )
-    ],
-]
-"""The same for peers that give values only."""
+# --- Identities -----------------------------------------------------------------------------------
 
 
 def sample(name, dtype):
@@ -307,30 +187,6 @@ def sample(name, dtype):
     if name in ("msle", "mape", "poisson_nll"):
         pred = abs(pred) + 0.01
     return pred.astype(dtype), target.astype(dtype)
-
-
-@every_dtype
-@pytest.mark.parametrize(
-    ("name", "keywords", "function", "call"),
-    DERIVATIVES,
-    ids=[f"{name}-{function.__name__}-{k}" for name, k, function, _ in DERIVATIVES],
-)
-def test_other_libraries(name, keywords, function, call, dtype):
-    pred, target = sample(name, dtype)
-    same = function(call, pred, target)
-    wide = function(call, pred.astype(float), target.astype(float))
-    assert_agrees(singles(name, pred, target, **keywords)[:2], same, wide)
-
-
-@pytest.mark.parametrize(("name", "keywords", "module", "call"), VALUES)
-def test_values_of_other_libraries(name, keywords, module, call):
-    pred, target = sample(name, "float64")
-    theirs = call(peer(module), pred, target)
-    ours = singles(name, pred, target, **keywords)[0]
-    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-15)
-
-
-# --- Identities -----------------------------------------------------------------------------------
 
 
 def assert_close(ours, others, dtype, terms=0):

@@ -496,24 +496,6 @@ def test_torch_formulas():
         assert_close(got, (losses.detach().numpy(), x.grad.numpy()), rtol=1e-11, atol=1e-14)
 
 
-@pytest.mark.parametrize("dense", [False, True])
-def test_optax_poly_loss(dense):
-    jax, optax = peer("jax"), peer("optax")
-    logits, labels, rng = batch()
-    mass = rng.dirichlet(np.ones(10), len(labels)) if dense else np.eye(10)[labels]
-
-    def mean(x, t):
-        return optax.losses.poly_loss_cross_entropy(x, t, epsilon=2.0).sum()
-
-    with jax.enable_x64(True):
-        value, gradient = jax.value_and_grad(mean)(logits, mass)
-        value, gradient = float(value), np.asarray(gradient)
-    losses, got, _ = fl.poly_cross_entropy.value_grad_hess(
-        logits, mass if dense else labels, epsilon=2.0, reduction="none"
-    )
-    assert_close((losses.sum(), got), (value, gradient), rtol=1e-11, atol=1e-14)
-
-
 @pytest.mark.parametrize("classes", [3, 40])
 def test_z_loss_of_a_class_without_weight(classes, rng):
     """Class weights do not multiply it: not those of 0 either, in whatever form a target comes."""
