@@ -64,10 +64,9 @@ class Harness:
         return {name: timing.median for name, timing in timings.items()}
 
     def price(self, work: Work) -> float:
-        """Return the time of fastloss as a multiple of the limit's fastest run."""
-        candidates = {OURS: _peers.build_fastloss(work), "limit": limit(work)}
-        timings = _bench.measure(candidates, self.seconds, lambda share: None)
-        return timings[OURS].median / timings["limit"].minimum
+        """Return the time of fastloss as a multiple of the limit's."""
+        times = self.times({OURS: _peers.build_fastloss(work), "limit": limit(work)})
+        return times[OURS] / times["limit"]
 
     def speedup(self, work: Work) -> float:
         """Return how many times faster fastloss is than the best peer."""
@@ -200,18 +199,18 @@ def catalogue(harness: Harness) -> Iterator[Result]:
             peer = _peers.build_torch(work)
             if peer is not None:
                 candidates["PyTorch"] = peer
-            timings = _bench.measure(candidates, harness.seconds, lambda share: None)
-            ours = timings[OURS].median
+            times = harness.times(candidates)
+            ours = times[OURS]
             if elementwise and work.pred.size == 10**6:
                 operation = work.peers.limit
-                ratio = ours / timings["limit"].minimum
+                ratio = ours / times["limit"]
                 bound = 3 if operation == "exp" else 1.3
                 yield Result(f"{name} {label('', shape)}: times one {operation}", ratio, bound)
             elif not elementwise and not loss.couples_rows:  # rows that meet all others: other work
-                ratio = ours / timings[CE].median
+                ratio = ours / times[CE]
                 yield Result(f"{name} {label('', shape)}: times {CE}", ratio, 1.3 * traffic(work))
             if peer is not None:
-                ratio = timings["PyTorch"].median / ours
+                ratio = times["PyTorch"] / ours
                 yield Result(f"{name} {label('', shape)}: times PyTorch", ratio, 3, True)
 
 
