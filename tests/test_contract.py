@@ -63,20 +63,28 @@ def test_import_does_not_import_numba(child_environment):
 
 
 def peak_memory(call):
-    """Return the largest number of bytes that a call held at once."""
+    """Return the largest number of bytes that a call holds at once.
+
+    The least of some calls: Python's own memory, such as its caches and what it leaves to be
+    collected, differs from call to call by a kilobyte or two.
+    """
     call()  # compiles
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    peaks = []
+    for _ in range(5):
+        tracemalloc.start()
+        try:
+            call()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    return min(peaks)
 
 
 @every_loss
 def test_nothing_is_allocated_that_grows_with_the_batch(loss, rng):
+    few, many = 100, 20_000
     peaks = []
-    for rows in (100, 20_000):
+    for rows in (few, many):
         pred, target = loss.sample(rng, "float32", (rows, 33))
         buffer = np.empty_like(pred)
         read_only = pred.copy()
@@ -87,7 +95,8 @@ def test_nothing_is_allocated_that_grows_with_the_batch(loss, rng):
                     x, t, grad_out=out, num_threads=1
                 ))
             )  # fmt: skip
-    assert max(peaks[2:]) <= max(peaks[:2]) + 512, f"{loss.name}: {peaks} bytes"
+    growth = max(peaks[2:]) - max(peaks[:2])
+    assert growth < (many - few) / 8, f"{loss.name}: a bit for every row, {peaks} bytes"
     # The measurement sees arrays: without the buffer there is one.
     assert peak_memory(lambda: loss.value_and_grad(pred, target, num_threads=1)) >= pred.nbytes
 

@@ -142,8 +142,11 @@ def test_idle_threads_leave_their_core_to_others():
         assert unchanged == "True", "the environment is another one afterwards"
         return float(seconds)
 
-    spinning = burned(GOMP_SPINCOUNT="100000000")
-    assert burned() < 0.2 * spinning
+    for _ in range(3):  # a busy machine may leave the spinning thread no time to burn
+        spinning, idle = burned(GOMP_SPINCOUNT="100000000"), burned()
+        if idle < 0.2 * spinning:
+            break
+    assert idle < 0.2 * spinning
 
 
 def test_many_python_threads_at_once():
