@@ -141,6 +141,10 @@ def _compiled_row(function: FunctionType, name: str) -> Function:
 @cache
 def _rowwise_block(function: FunctionType, name: str) -> Function:
     """Return the block of a row loss, which the serial and the parallel driver share."""
+    own_template = getattr(function, "block", None)
+    if own_template is not None:
+        bindings = {"own": function.own}  # type: ignore[attr-defined]
+        return numba.njit(**LOOPS)(_clone(own_template, f"{name}.block", bindings))
     bindings = {"row": _compiled_row(function, name)}
     return numba.njit(**LOOPS)(_clone(rowwise.row_block, f"{name}.block", bindings))
 

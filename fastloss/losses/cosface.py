@@ -2,20 +2,12 @@
 
 import numpy as np
 
-from fastloss._drivers.softmax_row import rival_cross_entropy
-from fastloss._families import rowwise
-from fastloss._options import nonnegative, positive
+from fastloss._families import margin_softmax
+from fastloss._options import nonnegative
 
 
-@rowwise(
-    arguments=("cosines", "labels"),
-    pred="cosine",
-    options={"scale": positive(64.0), "margin": nonnegative(0.35)},
-    ulp_bound=4,
-    nanoseconds=1.2,
-    peers={},
-)
-def cosface(cosines, label, grad, scale, margin):
+@margin_softmax(options={"margin": nonnegative(0.35)}, ulp_bound=4, nanoseconds=0.8)
+def cosface(cosine, margin):
     """Softmax cross-entropy of ``scale · x``, of cosines x with ``x_y - margin`` at the label y.
 
     Parameters
@@ -51,8 +43,7 @@ def cosface(cosines, label, grad, scale, margin):
     >>> fl.cosface(cosines, [0, 0], scale=10.0, margin=0.25, reduction="none")
     array([0.07888973, 7.50055293])
     """
-    own = np.float64(cosines[label]) - np.float64(margin)
-    return rival_cross_entropy(cosines, label, own, 1.0, scale, grad)
+    return cosine - np.float64(margin), 1.0
 
 
 @cosface.textbook

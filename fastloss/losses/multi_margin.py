@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastloss._drivers.softmax_row import lead
+from fastloss._drivers.rivals import lead
 from fastloss._families import rowwise
 from fastloss._floats import maximum
 from fastloss._options import Option, nonnegative

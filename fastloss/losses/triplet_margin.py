@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastloss._drivers.distances import distance, write_direction
-from fastloss._drivers.softmax_row import lead
+from fastloss._drivers.rivals import lead
 from fastloss._families import rowwise
 from fastloss._options import Option, flag, nonnegative
 

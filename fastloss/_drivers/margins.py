@@ -1,0 +1,146 @@
+"""Loop template of the softmax cross-entropy of cosines with a margin at the label.
+
+The engine clones `margin_block` for every loss and binds `own`, the loss's function
+``(cosine, *options) -> (moved, slope)`` of the label's cosine x: what stands in its place, in
+float64, which spares the loss its rounding (times the scale), and the derivative of that by x. The
+first of the options is the `scale`, which is the template's own.
+
+Each class is exponentiated once, relative to the largest rival of the label; one more exponential
+relates them all to the label, so neither loss nor gradient subtracts a probability from 1. Rows go
+in groups, step by step, as in `rows.hard_rows`, which tells why.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fastloss._drivers.common import beyond_one_top, inlined, live_weight, place_of_row, put
+from fastloss._drivers.row_vectors import largest_entry, multiply, powers_but_one
+from fastloss._drivers.rows import GROUP, GROUP_CLASSES
+from fastloss._drivers.rowwise import gathered
+from fastloss._llvm import flattened, hold, on_stack, own_function, part_of, part_of_if
+from fastloss._math import exp_nonpositive, log1p
+
+own: Any = None  # bound for each loss
+
+
+@inlined
+def powers_of_rivals(x, top, label, scale, powers):
+    """Return the sum of the rivals' powers, relative to the largest rival; see `powers_but_one`."""
+    T = type(x[0])
+    shift = top if top != T(-np.inf) else T(0)  # all rivals masked, or none there
+    return powers_but_one(x, shift, None, scale, label, powers)
+
+
+@inlined
+def joined(rest, top, moved, slope, scale):
+    """Return the loss of a row, the factor of its rivals' powers, and the slope at its label."""
+    T, factor = type(top), np.float64(scale)
+    gap = factor * (moved - np.float64(top))
+    ahead = gap >= 0.0
+    decay = np.float64(exp_nonpositive(T(-abs(gap))))
+    rivals, label = (rest * decay, 1.0) if ahead else (rest, decay)
+    total = rivals + label
+    # Behind, rest holds the 1 of the largest rival.
+    log_sum = np.float64(log1p(T(rivals if ahead else beyond_one_top(decay, rest))))
+    loss = log_sum if ahead else log_sum - gap
+    pull = factor * (decay if ahead else 1.0) / total
+    return loss, pull, -factor * slope * (rivals / total)
+
+
+def row(x, label, grad, scale, *options):
+    """Return the loss of a single row, and fill its gradient: for other compiled code."""
+    T, label = type(x[0]), np.intp(label)
+    top = largest_entry(x, label)
+    rest = powers_of_rivals(x, top, label, scale, grad)
+    moved, slope = own(np.float64(x[label]), *options)
+    loss, pull, at_label = joined(rest, top, moved, slope, scale)
+    if grad is not None:
+        multiply(grad, T(pull))
+        grad[label] = T(at_label)
+    return T(loss)
+
+
+def margin_block(
+    inputs, labels, grads, hesses, losses, sample_weight, class_weight, upstream, accumulate,
+    options, ignore_index, classes, inner, start, stop, share,
+):  # fmt: skip
+    """Return the sum of the losses of rows start to stop."""
+    own_function()
+    return margin_rows(
+        own, inputs[0], labels, flattened(grads)[0], losses, sample_weight, class_weight, upstream,
+        accumulate, options, ignore_index, classes, inner, start, stop, share,
+    )  # fmt: skip
+
+
+@inlined
+def margin_rows(
+    own, source, labels, grad, losses, sample_weight, class_weight, upstream, accumulate, options,
+    ignore_index, classes, inner, start, stop, share,
+):  # fmt: skip
+    """Do what `margin_block` does: what is None is pruned as an argument, not in a tuple."""
+    T = type(source[0])
+    float64 = np.dtype(np.float64)
+    places, weights = on_stack(np.dtype(np.intp), GROUP), on_stack(float64, GROUP)
+    tops, cosines, rests = (
+        on_stack(source.dtype, GROUP), on_stack(float64, GROUP), on_stack(float64, GROUP),
+    )  # fmt: skip
+    pulls, at_label = on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP)
+    group = min(GROUP, max(1, GROUP_CLASSES // classes))
+    # Rows whose classes lie apart are gathered; powers that have no place in the gradient are kept.
+    direct = inner == 1 and accumulate is None
+    memory = np.empty(0 if direct else 2 * group * classes, source.dtype)
+    gathers, keeps = part_of(memory, 0, 0), part_of(memory, memory.size // 2, 0)
+    loss_sum = 0.0
+    for first in range(start, stop, group):
+        rows = min(group, stop - first)
+        for r in range(rows):
+            label, weights[r] = live_weight(
+                labels, ignore_index, classes, sample_weight, class_weight, first + r
+            )
+            places[r] = max(label, 0)
+            tops[r], cosines[r], rests[r] = T(0), 0.0, 0.0  # of a row that does not count
+            if weights[r] != 0.0:
+                kept = part_of(gathers, r * classes, classes)
+                x = gathered(source, kept, place_of_row(first + r, classes, inner), inner, classes)
+                tops[r] = largest_entry(x, places[r])
+                cosines[r] = np.float64(x[np.uintp(label)])
+        for r in range(rows):
+            if weights[r] != 0.0:
+                x = part_of(gathers, r * classes, classes)
+                powers = part_of_if(grad, keeps, r * classes, classes)
+                if inner == 1:
+                    x = part_of(source, (first + r) * classes, classes)
+                if direct:
+                    powers = part_of(grad, (first + r) * classes, classes)
+                rests[r] = powers_of_rivals(x, tops[r], places[r], options[0], powers)
+
+        for r in range(rows):  # those that do not count too: their results are not looked at
+            moved, slope = own(cosines[r], *options[1:])
+            loss, pull, slope = joined(rests[r], tops[r], moved, slope, options[0])
+            loss = weights[r] * loss if weights[r] != 0.0 else 0.0
+            loss_sum += loss
+            if losses is not None:
+                losses[first + r] = T(loss)
+            if grad is not None:
+                scale = share * weights[r]
+                if upstream is not None:
+                    scale *= np.float64(upstream[first + r])
+                pulls[r], at_label[r] = T(scale * pull), T(scale * slope)
+
+        if grad is not None:
+            for r in range(rows):
+                place = place_of_row(first + r, classes, inner)
+                powers = part_of(keeps, r * classes, classes)
+                if direct:
+                    powers = part_of(grad, place, classes)
+                if weights[r] == 0.0:
+                    powers[:] = T(0)
+                else:
+                    multiply(powers, pulls[r])
+                    powers[np.uintp(places[r])] = at_label[r]
+                if not direct:
+                    for c in range(classes):
+                        put(grad, np.uintp(place + c * inner), powers[c], accumulate)
+    hold(memory)
+    return loss_sum
