@@ -26,7 +26,7 @@ from fastloss._drivers import elementwise, rows, rowwise, softmax, tile, tiles
 from fastloss._explain import explained
 from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import flattened
-from fastloss._machine_code import KernelCache
+from fastloss._machine_code import KernelCache, LeanCompiler
 
 Function = Callable[..., Any]
 
@@ -62,7 +62,7 @@ def _compiled_scalar(scalar: FunctionType, name: str) -> Function:
 def _compiled_driver(driver: Function, bindings: dict[str, Any], name: str, parallel: bool) -> Any:
     """Return the dispatcher of a driver, cached on disk wherever a place for it can be written."""
     clone = _clone(driver, name, bindings)
-    kernel: Any = numba.njit(**DRIVER, parallel=parallel)(clone)
+    kernel: Any = numba.njit(**DRIVER, parallel=parallel, pipeline_class=LeanCompiler)(clone)
     if IN_MEMORY not in name:
         with suppress(RuntimeError):  # Numba found no writable cache directory: compile in memory
             kernel._cache = KernelCache(clone)

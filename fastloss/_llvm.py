@@ -9,7 +9,7 @@ from numba.extending import intrinsic, overload
 from numba.np.arrayobj import populate_array
 
 from fastloss._jit import INLINED, MATHEMATICS
-from fastloss._machine_code import Preload, preloads
+from fastloss._machine_code import make_block, make_part
 
 OVERLAP = -2
 """The status with which a driver refuses a gradient buffer that overlaps an input."""
@@ -23,18 +23,31 @@ def own_function(typing_context):
     makes their results bitwise equal. ``noalias`` on the data pointers of the array arguments:
     LLVM vectorises without testing every pair of arrays for overlap at run time (it gives up
     beyond a few pairs). The caller's duty: no array that the function writes overlaps another.
-    What calls it is stored with its machine code (`_machine_code`).
+    What calls it declares it, and is stored with its machine code (`_machine_code`).
     """
 
     def generate(context, builder, signature, arguments):
-        library = context.active_code_library
-        preloads(library).add(Preload(library))
+        make_block(context.active_code_library)
         builder.function.attributes.add("noinline")
         for argument in builder.function.args:
             # Numba flattens an array argument a into arg.a.0 (memory block) … arg.a.4 (data).
             name = argument.name.split(".")
             if name[0] == "arg" and name[-1] == "4" and isinstance(argument.type, ir.PointerType):
                 argument.add_attribute("noalias")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def parallel_part(typing_context):
+    """Keep copies of the blocks that a prange loop calls out of its code, as out of a driver's.
+
+    Numba makes a library of the loop's body, and of the driver around it another one.
+    """
+
+    def generate(context, builder, signature, arguments):
+        make_part(context.active_code_library)
         return context.get_dummy_value()
 
     return types.void(), generate

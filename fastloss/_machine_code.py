@@ -1,17 +1,24 @@
 """One machine code for every block, whichever kernel calls it and wherever that was compiled.
 
-LLVM may add a sum in another order each time it optimises a loop, and Numba optimises a block
-once as a library of its own and again within every kernel that it links the block into. Two copies
-of one block can then differ in the last bit. The process that compiles them calls the library: its
-symbol is there first, and a symbol of a kernel's own copy gives way to it. A process that loads
-the kernel from the disk cache would have the copy alone. So a kernel is stored with the libraries
-of its blocks, and they are loaded before it.
+Numba links the code of all that a function calls into its library, optimises the whole once more
+and makes machine code of it. Of a block, which is never inlined, that is a copy for every kernel
+and every entry: half of the time of a first call would go into copies, and as LLVM may add a sum in
+another order each time it optimises a loop, they could differ in the last bit. So the libraries
+made here are *lean*: they only declare the blocks that they call, as C does with functions of
+another file, and are stored with the libraries of these blocks, which are loaded before them.
+
+A user's function that calls a kernel is not lean: Numba's own cache forgets, when it links a
+function that it has loaded into another one, what that needs besides. So it gets copies, as Numba
+has them, which give way where the block's own code is loaded.
 """
 
 import hashlib
+from functools import partial
 from typing import Any
 
+from llvmlite import binding
 from numba.core.caching import FunctionCache
+from numba.core.compiler import Compiler
 from numba.core.registry import cpu_target
 
 _loaded: dict[str, Any] = {}
@@ -61,6 +68,116 @@ def preloads(library: Any) -> set[Any]:
     """
     calls: set[Any] = getattr(library, "_reload_init", set())
     return calls
+
+
+def blocks_of(library: Any) -> list[Any]:
+    """Return the libraries of the blocks that a library calls, callers before what they call."""
+    blocks = [call.library for call in preloads(library) if isinstance(call, Preload)]
+    return sorted(blocks, key=lambda block: -len(preloads(block)))
+
+
+def make_block(library: Any) -> None:
+    """Let a library, whose functions are not finished yet, be one that lean libraries declare."""
+    preloads(library).add(Preload(library))
+    make_lean(library)
+
+
+def make_lean(library: Any) -> None:
+    """Let a library, which is not finished yet, declare the blocks that it calls.
+
+    Whoever else links it gets the blocks too. Where the blocks could not be stored with it, it
+    stays as it is.
+    """
+    if _can_be_lean(library):
+        library.finalize = partial(_finalize, library)
+        library._get_module_for_linking = partial(_whole_module, library)
+
+
+def make_part(library: Any) -> None:
+    """Let a library that only a lean one calls, such as a prange loop's, declare its blocks."""
+    if _can_be_lean(library):
+        library.finalize = partial(_finalize, library)
+
+
+def _can_be_lean(library: Any) -> bool:
+    """Whether Numba stores with a library what it needs, and links as this module expects."""
+    expected = ("_reload_init", "_linking_libraries", "_get_module_for_linking", "_final_module")
+    return all(hasattr(library, name) for name in expected)
+
+
+class LeanCompiler(Compiler):  # type: ignore[misc]  # Numba has no types
+    """Numba's compiler of functions whose libraries are lean."""
+
+    def compile_extra(self, func: Any) -> Any:
+        """Compile a function, with a library made here, which Numba otherwise makes later."""
+        library = self.state.targetctx.codegen().create_library(func.__qualname__)
+        library.enable_object_caching()
+        make_lean(library)
+        self.state.library = library
+        return super().compile_extra(func)
+
+
+class _Linked:
+    """What a lean library links in the place of another library."""
+
+    def __init__(self, library: Any) -> None:
+        self.library = library  # held, as its code is to be called
+        self._reload_init = library._reload_init
+
+    def _get_module_for_linking(self) -> Any:
+        if self.library in blocks_of(self.library):
+            return _declarations(self.library)
+        return _lean_module(self.library)
+
+
+def _finalize(library: Any) -> None:
+    """Do what Numba does with a library that is complete, on what a lean one links."""
+    library._linking_libraries = [_Linked(other) for other in library._linking_libraries]
+    type(library).finalize(library)
+
+
+def _lean_module(library: Any) -> Any:
+    """Return the code of a library to be linked, as far as it is its own."""
+    if "_get_module_for_linking" in vars(library):
+        return type(library)._get_module_for_linking(library)
+    return library._get_module_for_linking()
+
+
+def _whole_module(library: Any) -> Any:
+    """Return the code of a lean library to be linked, and that of all blocks that it calls.
+
+    LLVM links a block only if it is declared, by a caller that has been linked before.
+    """
+    others = [block for block in blocks_of(library) if block is not library]
+    whole = _lean_module(library)
+    if others:
+        whole = whole.clone()
+        for block in others:
+            whole.link_in(_lean_module(block), preserve=True)
+        # A call of what is not there would end the process.
+        names = {function.name for block in others for function in _functions_of(block)}
+        missing = names.intersection(f.name for f in whole.functions if f.is_declaration)
+        assert not missing, f"not linked: {missing}"
+    return whole
+
+
+def _functions_of(library: Any) -> list[Any]:
+    """Return the functions that a library has for others."""
+    library._ensure_finalized()
+    return [
+        function
+        for function in library._final_module.functions
+        if function.linkage == binding.Linkage.external and not function.is_declaration
+    ]
+
+
+def _declarations(library: Any) -> Any:
+    """Return a module that declares the functions of a library, without their code."""
+    lines = []
+    for function in _functions_of(library):
+        result, parameters = str(function.global_value_type).split(" (", 1)
+        lines.append(f'declare {result} @"{function.name}"({parameters}')
+    return binding.parse_assembly("\n".join(lines))
 
 
 class KernelCache(FunctionCache):  # type: ignore[misc]  # Numba has no types

@@ -414,6 +414,48 @@ def test_a_second_process_loads_the_users_cache(tmp_path, child_environment):
     assert outputs[0][0] == outputs[1][0]
 
 
+CALLED = """
+from numba import njit
+import fastloss as fl
+
+@njit(cache=True)
+def called(logits, labels):
+    return fl.softmax_cross_entropy.value_and_grad(logits, labels)[0] + fl.huber(logits, logits)
+"""
+
+CALLING = """
+import numpy as np
+from numba import njit
+from called import called
+
+@njit(cache=True)
+def calling(logits, labels):
+    return called(logits, labels) + 1
+
+rng = np.random.default_rng(0)
+shapes = (40, 5), (40, 50)
+values = [calling(rng.normal(size=shape), rng.integers(0, 5, 40)) for shape in shapes]
+print(*map(repr, map(float, values)), sum(calling.stats.cache_hits.values()))
+"""
+
+
+def test_a_function_from_the_users_cache_in_another_one(tmp_path, child_environment):
+    """Numba forgets meanwhile what the first one needs: the kernels' code has to be in both."""
+    (tmp_path / "called.py").write_text(CALLED)
+    (tmp_path / "calling.py").write_text(CALLING)
+    (tmp_path / "first.py").write_text(CALLING.replace("@njit(cache=True)\n", "@njit\n"))
+    environment = {**child_environment, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    outputs = [
+        subprocess.run(
+            [sys.executable, file], env=environment, cwd=tmp_path, timeout=300,
+            capture_output=True, text=True, check=True,
+        ).stdout.split()
+        for file in ("first.py", "calling.py", "calling.py")
+    ]  # fmt: skip
+    assert [hits for *_, hits in outputs] == ["0", "0", "1"]
+    assert outputs[0][:2] == outputs[1][:2] == outputs[2][:2]
+
+
 PRED, TARGET = np.linspace(-2, 2, 6), np.zeros(6)
 LOGITS = np.zeros((2, 3))
 

@@ -27,6 +27,7 @@ from fastloss._llvm import (
     on_stack,
     overlaps,
     own_function,
+    parallel_part,
     part_of,
     put_first,
     shape_differs,
@@ -193,6 +194,7 @@ def elementwise_driver(
     blocks = (size + step - 1) // step
     sums = part_of(on_stack(np.dtype(np.float64), MAX_BLOCKS), 0, blocks)
     for b in prange(blocks):
+        parallel_part()
         first = b * step
         count = min(step, size - first)
         sums[b] = block(

@@ -27,6 +27,7 @@ from fastloss._llvm import (
     on_stack,
     overlaps,
     own_function,
+    parallel_part,
     part_of,
     shape_differs,
 )
@@ -229,6 +230,7 @@ def rowwise_driver(
         return 0.0, -1
     share = scale / divisor
     for b in prange(blocks):
+        parallel_part()
         sums[b] = block(
             inputs, labels, grads, hesses, losses, sample_weight, class_weight, upstream,
             accumulate, options, ignore_index, classes, inner, b * step,

@@ -27,6 +27,7 @@ from fastloss._llvm import (
     on_stack,
     overlaps,
     own_function,
+    parallel_part,
     part_of,
     shape_differs,
 )
@@ -248,6 +249,7 @@ def softmax_driver(
                     )  # fmt: skip
             else:
                 for b in prange(blocks):
+                    parallel_part()
                     sums[b], outside[b] = scan_mixed(
                         labels, dense, others, mix, sample_weight, class_weight, ignore_index,
                         classes, inner, b * step, min(rows, (b + 1) * step),
@@ -271,6 +273,7 @@ def softmax_driver(
             return 0.0, -1
         share = scale / divisor
         for b in prange(blocks):
+            parallel_part()
             if correct is not None:
                 correct[b] = observe(
                     either(logits, grad), labels, others, temperature, lse, proba, ignore_index,
@@ -291,6 +294,7 @@ def softmax_driver(
         if dense is not None and abs(divisor / rows - 1.0) < NEARLY:
             if T(divisor) != T(rows):
                 for b in prange(blocks):
+                    parallel_part()
                     first, stop = b * step * classes, min(rows, (b + 1) * step) * classes
                     if grad is not None:
                         rescale(grad, rows / divisor, first, stop)
