@@ -88,7 +88,8 @@ def pytest_collection_modifyitems(items):
         name = getattr(loss, "name", loss)
         alone = item.originalname in LOSS_BY_LOSS and name not in (*REPRESENTATIVES, "nll")
         whole = item.path.name in (*CATALOGUE, *OWN_LOSSES)
-        if whole or alone or name in EXAMPLES_OF_MANY_LOSSES:
+        bearable = not item.get_closest_marker("exhaustive")
+        if bearable and (whole or alone or name in EXAMPLES_OF_MANY_LOSSES):
             item.add_marker(pytest.mark.thorough)
         repeated = item.originalname in OF_EVERY_CRITERION and item.get_closest_marker("thorough")
         if repeated or (item.originalname in THROUGH_A_DOOR and name not in SAMPLE):

@@ -518,7 +518,9 @@ def test_z_loss_of_a_class_without_weight(classes, rng):
 
 @pytest.mark.parametrize("mass", [1.0, 1 + 1e-5, 2.5, 1e-20, 0.0])
 @pytest.mark.parametrize("classes", [10, 100])
-@every_dtype
+@pytest.mark.parametrize(
+    "dtype", [pytest.param("float32", marks=pytest.mark.exhaustive), "float64"]
+)
 def test_dense_targets_need_not_be_distributions(classes, mass, dtype):
     """The total weight is assumed to be the number of rows; beside sample weights it is summed."""
     rng = np.random.default_rng(5)
