@@ -1,4 +1,8 @@
-"""Norms and distances of rows and their gradients, for the losses of embeddings."""
+"""Norms and distances of rows and their gradients, for the losses of embeddings.
+
+Rows of ordinary length and p = 2 are worked on in line. The others go to functions of their own,
+whose calls would take as long as a short row does.
+"""
 
 import numpy as np
 from numba import njit
@@ -10,6 +14,9 @@ from fastloss._llvm import own_function
 
 LARGE, SMALL = 2.0**460, 2.0**-460
 """Squares of numbers beyond may overflow in float64, or vanish."""
+
+LONG, SHORT = 2.0**100, 2.0**-100
+"""Norms between have an inverse in float32 too, and differences that are finite there."""
 
 SHRINK, GROW = 2.0**-560, 2.0**760
 """Bring all larger numbers, and all smaller ones, between 2**-314 and 2**463."""
@@ -41,31 +48,43 @@ def largest_entry(x, y):
     return largest
 
 
-@njit(**LOOPS)
+@inlined
 def scaled_square(x, y):
     """Return a scale (see `safe_scale`) and ``sum((scale (x - y))**2)``; y may be None.
 
     The largest entry is looked for only where the plain sum says that squares may be lost.
     """
-    own_function()
     total = 0.0
     for d in range(x.size):
         total += apart(x, y, d) ** 2
     if SMALL * SMALL < total < np.inf:
         return 1.0, total
+    return rescaled_square(x, y)
+
+
+@njit(**LOOPS)
+def rescaled_square(x, y):
+    """Return what `scaled_square` does, of rows that are extreme, or 0, or hold a NaN."""
+    own_function()
     scale, total = safe_scale(largest_entry(x, y)), 0.0
     for d in range(x.size):
         total += (apart(x, y, d) * scale) ** 2
     return scale, total
 
 
-@njit(**LOOPS)
+@inlined
 def distance(x, y, p):
     """Return ``|x - y|_p`` in float64, without overflow or underflow of the powers."""
-    own_function()
     if p == 2:
         scale, total = scaled_square(x, y)
         return np.sqrt(total) / scale
+    return distance_of_powers(x, y, p)
+
+
+@njit(**LOOPS)
+def distance_of_powers(x, y, p):
+    """Return what `distance` does for a p other than 2."""
+    own_function()
     total = 0.0
     if p == 1:
         for d in range(x.size):
@@ -79,9 +98,20 @@ def distance(x, y, p):
     return largest * total ** (1.0 / np.float64(p))
 
 
-@njit(**LOOPS)
+@inlined
 def write_direction(x, y, p, norm, out):
     """Write the gradient of ``norm = |x - y|_p`` by x; 0 where the norm is 0."""
+    if p == 2 and SHORT < norm < LONG:
+        inverse = type(x[0])(1.0 / norm)
+        for d in range(x.size):
+            out[d] = (x[d] - y[d]) * inverse
+    else:
+        write_any_direction(x, y, p, norm, out)
+
+
+@njit(**LOOPS)
+def write_any_direction(x, y, p, norm, out):
+    """Do what `write_direction` does, for any p and norm."""
     own_function()
     T = type(x[0])
     scale = safe_scale(norm)
