@@ -140,7 +140,10 @@ def _compiled_row(function: FunctionType, name: str) -> Function:
 
 @cache
 def _rowwise_block(function: FunctionType, name: str) -> Function:
-    """Return the block of a row loss, which the serial and the parallel driver share."""
+    """Return the block of a row loss, which the serial and the parallel driver share.
+
+    A function with an attribute `block` brings its loop template, which is bound to its `own`.
+    """
     own_template = getattr(function, "block", None)
     if own_template is not None:
         bindings = {"own": function.own}  # type: ignore[attr-defined]

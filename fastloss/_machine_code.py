@@ -71,7 +71,10 @@ def preloads(library: Any) -> set[Any]:
 
 
 def blocks_of(library: Any) -> list[Any]:
-    """Return the libraries of the blocks that a library calls, callers before what they call."""
+    """Return the libraries of the blocks that a library calls, callers before what they call.
+
+    One that was loaded from the cache has none: it was stored as the whole module.
+    """
     blocks = [call.library for call in preloads(library) if isinstance(call, Preload)]
     return sorted(blocks, key=lambda block: -len(preloads(block)))
 
@@ -132,7 +135,8 @@ class _Linked:
 
 def _finalize(library: Any) -> None:
     """Do what Numba does with a library that is complete, on what a lean one links."""
-    library._linking_libraries = [_Linked(other) for other in library._linking_libraries]
+    others = dict.fromkeys(library._linking_libraries)  # each of them once
+    library._linking_libraries = [_Linked(other) for other in others]
     type(library).finalize(library)
 
 
@@ -157,7 +161,8 @@ def _whole_module(library: Any) -> Any:
         # A call of what is not there would end the process.
         names = {function.name for block in others for function in _functions_of(block)}
         missing = names.intersection(f.name for f in whole.functions if f.is_declaration)
-        assert not missing, f"not linked: {missing}"
+        if missing:
+            raise RuntimeError(f"fastloss: LLVM has not linked {', '.join(sorted(missing))}")
     return whole
 
 

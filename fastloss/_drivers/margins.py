@@ -51,9 +51,9 @@ def joined(rest, top, moved, slope, scale):
 def row(x, label, grad, scale, *options):
     """Return the loss of a single row, and fill its gradient: for other compiled code."""
     T, label = type(x[0]), np.intp(label)
+    moved, slope = own(np.float64(x[label]), *options)
     top = largest_entry(x, label)
     rest = powers_of_rivals(x, top, label, scale, grad)
-    moved, slope = own(np.float64(x[label]), *options)
     loss, pull, at_label = joined(rest, top, moved, slope, scale)
     if grad is not None:
         multiply(grad, T(pull))
@@ -117,7 +117,7 @@ def margin_rows(
 
         for r in range(rows):  # those that do not count too: their results are not looked at
             moved, slope = own(cosines[r], *options[1:])
-            loss, pull, slope = joined(rests[r], tops[r], moved, slope, options[0])
+            loss, pull, slope_at_label = joined(rests[r], tops[r], moved, slope, options[0])
             loss = weights[r] * loss if weights[r] != 0.0 else 0.0
             loss_sum += loss
             if losses is not None:
@@ -126,7 +126,7 @@ def margin_rows(
                 scale = share * weights[r]
                 if upstream is not None:
                     scale *= np.float64(upstream[first + r])
-                pulls[r], at_label[r] = T(scale * pull), T(scale * slope)
+                pulls[r], at_label[r] = T(scale * pull), T(scale * slope_at_label)
 
         if grad is not None:
             for r in range(rows):
