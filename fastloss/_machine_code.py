@@ -2,10 +2,10 @@
 
 Numba links the code of all that a function calls into its library, optimises the whole once more
 and makes machine code of it. Of a block, which is never inlined, that is a copy for every kernel
-and every entry: half of the time of a first call would go into copies, and as LLVM may add a sum in
-another order each time it optimises a loop, they could differ in the last bit. So the libraries
-made here are *lean*: they only declare the blocks that they call, as C does with functions of
-another file, and are stored with the libraries of these blocks, which are loaded before them.
+and every entry: nearly half of LLVM's time would go into copies, and as it may add a sum in another
+order each time it optimises a loop, they could differ in the last bit. So the libraries made here
+are *lean*: they only declare the blocks that they call, as C does with functions of another file,
+and are stored with the libraries of these blocks, which are loaded before them.
 
 A user's function that calls a kernel is not lean: Numba's own cache forgets, when it links a
 function that it has loaded into another one, what that needs besides. So it gets copies, as Numba
