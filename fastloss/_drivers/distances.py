@@ -15,9 +15,6 @@ from fastloss._llvm import own_function
 LARGE, SMALL = 2.0**460, 2.0**-460
 """Squares of numbers beyond may overflow in float64, or vanish."""
 
-LONG, SHORT = 2.0**100, 2.0**-100
-"""Norms between have an inverse in float32 too, and differences that are finite there."""
-
 SHRINK, GROW = 2.0**-560, 2.0**760
 """Bring all larger numbers, and all smaller ones, between 2**-314 and 2**463."""
 
@@ -101,10 +98,10 @@ def distance_of_powers(x, y, p):
 @inlined
 def write_direction(x, y, p, norm, out):
     """Write the gradient of ``norm = |x - y|_p`` by x; 0 where the norm is 0."""
-    if p == 2 and SHORT < norm < LONG:
-        inverse = type(x[0])(1.0 / norm)
+    if p == 2 and SMALL < norm < LARGE:
+        T, inverse = type(x[0]), 1.0 / norm
         for d in range(x.size):
-            out[d] = (x[d] - y[d]) * inverse
+            out[d] = T(apart(x, y, d) * inverse)
     else:
         write_any_direction(x, y, p, norm, out)
 
