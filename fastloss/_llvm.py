@@ -196,12 +196,12 @@ def _vector(context, builder, kind, data, size):
 
 
 @intrinsic(prefer_literal=True)
-def on_stack(typing_context, dtype, size):
-    """Return an uninitialised vector of a constant size in the frame of the calling function.
+def on_stack(typing_context, number, size):
+    """Return an uninitialised vector of a type of numbers in the frame of the calling function.
 
     It costs nothing, where the heap costs a tenth of a microsecond; it dies with its function.
     """
-    kind = types.Array(dtype.dtype, 1, "C")
+    kind = types.Array(number.dtype, 1, "C")
 
     def generate(context, builder, signature, arguments):
         count = context.get_constant(types.intp, size.literal_value)
@@ -210,7 +210,7 @@ def on_stack(typing_context, dtype, size):
         data.align = 64
         return _vector(context, builder, kind, data, count)
 
-    return kind(dtype, size), generate
+    return kind(number, size), generate
 
 
 @intrinsic(prefer_literal=True)

@@ -12,7 +12,10 @@ function that it has loaded into another one, what that needs besides. So it get
 has them, which give way where the block's own code is loaded.
 """
 
+import gc
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -117,7 +120,24 @@ class LeanCompiler(Compiler):  # type: ignore[misc]  # Numba has no types
         library.enable_object_caching()
         make_lean(library)
         self.state.library = library
-        return super().compile_extra(func)
+        with _collecting_later():
+            return super().compile_extra(func)
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Do not look for garbage meanwhile.
+
+    Compilers make objects by the million and drop few. Python would go through all there are again
+    and again, those of the user among them: a tenth of the time of a first call, for 17 MB.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 class _Linked:

@@ -192,7 +192,7 @@ def elementwise_driver(
     share = scale / divisor
     step = max(BLOCK, (size // MAX_BLOCKS // CHUNK + 1) * CHUNK)
     blocks = (size + step - 1) // step
-    sums = part_of(on_stack(np.dtype(np.float64), MAX_BLOCKS), 0, blocks)
+    sums = part_of(on_stack(np.float64, MAX_BLOCKS), 0, blocks)
     for b in prange(blocks):
         parallel_part()
         first = b * step

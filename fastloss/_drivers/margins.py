@@ -80,12 +80,11 @@ def margin_rows(
 ):  # fmt: skip
     """Do what `margin_block` does: what is None is pruned as an argument, not in a tuple."""
     T = type(source[0])
-    float64 = np.dtype(np.float64)
-    places, weights = on_stack(np.dtype(np.intp), GROUP), on_stack(float64, GROUP)
+    places, weights = on_stack(np.intp, GROUP), on_stack(np.float64, GROUP)
     tops, cosines, rests = (
-        on_stack(source.dtype, GROUP), on_stack(float64, GROUP), on_stack(float64, GROUP),
+        on_stack(T, GROUP), on_stack(np.float64, GROUP), on_stack(np.float64, GROUP),
     )  # fmt: skip
-    pulls, at_label = on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP)
+    pulls, at_label = on_stack(T, GROUP), on_stack(T, GROUP)
     group = min(GROUP, max(1, GROUP_CLASSES // classes))
     # Rows whose classes lie apart are gathered; powers that have no place in the gradient are kept.
     direct = inner == 1 and accumulate is None

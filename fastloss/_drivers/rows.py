@@ -49,17 +49,16 @@ def hard_rows(
     own_function()
     source = either(logits, grad)
     T = type(source[0])
-    float64 = np.dtype(np.float64)
-    places, weights = on_stack(np.dtype(np.intp), GROUP), on_stack(float64, GROUP)
+    places, weights = on_stack(np.intp, GROUP), on_stack(np.float64, GROUP)
     tops, gaps, rests = (
-        on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP), on_stack(float64, GROUP),
+        on_stack(T, GROUP), on_stack(T, GROUP), on_stack(np.float64, GROUP),
     )  # fmt: skip
     pulls, factors, inverses, at_label = (
-        on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP),
-        on_stack(float64, GROUP),
+        on_stack(T, GROUP), on_stack(T, GROUP), on_stack(T, GROUP),
+        on_stack(np.float64, GROUP),
     )  # fmt: skip
     seconds, squares, second_at_label = (
-        on_stack(source.dtype, GROUP), on_stack(source.dtype, GROUP), on_stack(float64, GROUP),
+        on_stack(T, GROUP), on_stack(T, GROUP), on_stack(np.float64, GROUP),
     )  # fmt: skip
     group = min(GROUP, max(1, GROUP_CLASSES // classes))
     loss_sum = 0.0
@@ -158,7 +157,7 @@ def soft_rows(
     own_function()
     source = either(logits, grad)
     T = type(source[0])
-    scratch = on_stack(source.dtype, PIECE)
+    scratch = on_stack(T, PIECE)
     loss_sum = 0.0
     for row in range(start, stop):
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, None, row)

@@ -206,7 +206,7 @@ def rowwise_driver(
     """
     step = rows_of_block(rows, classes)
     blocks = (rows + step - 1) // step
-    table = on_stack(np.dtype(np.float64), TABLE)
+    table = on_stack(np.float64, TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
     if labels is None and mass is None:
         if np.isnan(divisor):

@@ -232,7 +232,7 @@ def softmax_driver(
     step = rows_of_block(rows, classes)
     step = (step + LANES - 1) // LANES * LANES if classes <= TILE_CLASSES or inner > 1 else step
     blocks = (rows + step - 1) // step
-    table = on_stack(np.dtype(np.float64), TABLE)
+    table = on_stack(np.float64, TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
     excess = outside  # the same memory: labels may be outside, only dense targets have an excess
     assumed = labels is None and sample_weight is None and class_weight is None

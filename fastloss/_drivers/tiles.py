@@ -82,14 +82,14 @@ def tiles(
     source = either(logits, grad)
     T = type(source[0])
     extent = LANES * TILE_CLASSES  # of a transposed tile, at most
-    scratch = on_stack(source.dtype, SCRATCH)
+    scratch = on_stack(T, SCRATCH)
     weights, scales, lane_losses = (
         quantity(scratch, 20),
         quantity(scratch, 21),
         quantity(scratch, 22),
     )
-    lane_labels = on_stack(np.dtype(np.int32), LANES)
-    other_lanes = on_stack(np.dtype(np.int32), LANES)
+    lane_labels = on_stack(np.int32, LANES)
+    other_lanes = on_stack(np.int32, LANES)
     lane_others = part_of_if(others, other_lanes, 0, LANES)
     tile_x = part_of(scratch, QUANTITIES * LANES, extent)
     tile_g = part_of_if(grad, scratch, QUANTITIES * LANES + extent, extent)

@@ -192,7 +192,7 @@ def _softmax_row(loss: Any) -> Function:
         soft = not labelled or taken["smoothing"] != "None"
         block = _engine.softmax_rows(loss._scalar, soft)
         label = [
-            "    labels = on_stack(label_type, 1)",
+            "    labels = on_stack(np.int64, 1)",
             "    labels[0] = target",
             "    if np.uint64(target) >= np.uint64(logits.size):",
             "        spoil((grad,))",
@@ -212,7 +212,7 @@ def _softmax_row(loss: Any) -> Function:
             f"    return T(block({', '.join(arguments)}))",
         ]
         bindings = {
-            "T": T, "block": block, "label_type": np.dtype(np.int64), "none_ignored": np.int64(-1),
+            "T": T, "block": block, "none_ignored": np.int64(-1),
             "np": np, "on_stack": on_stack, "spoil": spoil, "yes": yes,
         }  # fmt: skip
         return written("row", lines, bindings)

@@ -64,7 +64,7 @@ def softmax_kl(logits, target, grad, hess, temperature):
     T, lanes = type(logits[0]), lanes_of(logits)
     inverse = T(1) / temperature
     top, target_top = largest_entry(logits, None), largest_entry(target, None)
-    kept, target_kept = on_stack(logits.dtype, KEPT), on_stack(logits.dtype, KEPT)
+    kept, target_kept = on_stack(T, KEPT), on_stack(T, KEPT)
     rest, tops, target_rest, target_tops, gap = 0.0, 0.0, 0.0, 0.0, 0.0
     for first in range(0, logits.size, PIECE):
         zero = spread(T(0), 1)
