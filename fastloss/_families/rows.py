@@ -103,7 +103,7 @@ class RowLoss(Loss):
 
     def dense(self, function: Any) -> Any:
         """Register the loss's function of a row with a dense target (a decorator)."""
-        self._dense_function = self._stating(function)
+        self._dense_function = RowLoss._stating(self, function)  # whatever states it for labels
         remember(function)
         return function
 

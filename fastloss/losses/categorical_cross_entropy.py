@@ -3,23 +3,21 @@
 import numpy as np
 
 from fastloss._drivers.common import quotient
-from fastloss._families import rowwise
+from fastloss._families import at_label
 from fastloss._math import log
 from fastloss._options import machine_epsilon
 
 
-@rowwise(
+@at_label(
     arguments=("probabilities", "labels"),
     pred="distribution",
-    class_weight=True,
-    hessian=True,
     options={"eps": machine_epsilon()},
     convex=True,
     ulp_bound=4,
     nanoseconds=0.3,
     peers={"Keras": "CategoricalCrossentropy"},
 )
-def categorical_cross_entropy(probabilities, label, grad, hess, eps):
+def categorical_cross_entropy(probability, eps):
     """Cross-entropy of probabilities, ``-Σ_c t_c log clip(p_c, eps, 1 - eps)``.
 
     Parameters
@@ -48,17 +46,9 @@ def categorical_cross_entropy(probabilities, label, grad, hess, eps):
     >>> fl.categorical_cross_entropy(p, [1, 1], reduction="none")
     array([1.38629436, 0.03045921])
     """
-    T = type(probabilities[0])
-    q = min(max(probabilities[label], eps), T(1) - eps)
-    if grad is not None:
-        for c in range(grad.size):
-            grad[c] = T(0)
-        grad[label] = T(-1) / q
-    if hess is not None:
-        for c in range(hess.size):
-            hess[c] = T(0)
-        hess[label] = quotient(T(1) / q, q)
-    return -log(q)
+    T = type(probability)
+    q = min(max(probability, eps), T(1) - eps)
+    return -log(q), T(-1) / q, T(1) / q / q
 
 
 @categorical_cross_entropy.dense

@@ -2,20 +2,18 @@
 
 import numpy as np
 
-from fastloss._families import rowwise
+from fastloss._families import at_label
 
 
-@rowwise(
+@at_label(
     arguments=("log_probabilities", "labels"),
     pred="log distribution",
-    class_weight=True,
-    hessian=True,
     convex=True,
     ulp_bound=4,
     nanoseconds=0.1,
     peers={"PyTorch": "nll_loss"},
 )
-def nll(log_probabilities, label, grad, hess):
+def nll(log_probability):
     """Negative log-likelihood of labels, ``-x_label``, of log-probabilities x.
 
     Parameters
@@ -37,15 +35,8 @@ def nll(log_probabilities, label, grad, hess):
     >>> fl.nll(np.log(np.array([[0.25, 0.75], [0.5, 0.5]])), [1, 0], reduction="none")
     array([0.28768207, 0.69314718])
     """
-    T = type(log_probabilities[0])
-    if grad is not None:
-        for c in range(grad.size):
-            grad[c] = T(0)
-        grad[label] = T(-1)
-    if hess is not None:
-        for c in range(hess.size):
-            hess[c] = T(0)
-    return -log_probabilities[label]
+    T = type(log_probability)
+    return -log_probability, T(-1), T(0)
 
 
 @nll.textbook
