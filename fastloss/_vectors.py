@@ -143,6 +143,18 @@ def choose(typing_context, condition, a, b):
     return kind(condition, a, b), generate
 
 
+@intrinsic
+def how_many(typing_context, mask):
+    """Return in how many lanes a condition holds."""
+
+    def generate(context, builder, signature, arguments):
+        lanes = ir.IntType(arguments[0].type.count)
+        bits = builder.bitcast(arguments[0], lanes)
+        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+    return types.intp(mask), generate
+
+
 def number(x, T):
     """Return x as a T; a vector, whose numbers are such already, as it is."""
 

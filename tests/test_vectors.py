@@ -8,7 +8,7 @@ from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers
 from fastloss._jit import LOOPS
 from fastloss._math import log
 from fastloss._vector_memory import load_some, store_some
-from fastloss._vectors import choose, lanes_of
+from fastloss._vectors import choose, how_many, lanes_of
 
 CALLED = {**LOOPS, "no_cpython_wrapper": False}
 LENGTHS = (*range(1, 140), PIECE - 1, PIECE, PIECE + 1, PIECE + 63, 2 * PIECE + 5)
@@ -34,11 +34,13 @@ def tempered_sum(x, label, temperature):
 
 @njit(**CALLED)
 def logarithms(x, out):
-    """Write log(x) of positive numbers, 7 of others, in two registers at a time."""
-    T = type(x[0])
+    """Write log(x) of positive numbers, and count them; 7 of others. In two registers at a time."""
+    T, count = type(x[0]), 0
     for i in range(0, x.size, 2 * lanes_of(x)):
         here = load_some(x, i, 2, x.size - i, T(np.nan))
         store_some(out, i, choose(here > T(0), log(here), T(7)), x.size - i)
+        count += how_many(here > T(0))
+    return count
 
 
 def guarded(values):
@@ -97,7 +99,7 @@ def test_functions_and_choices_lane_by_lane(dtype, rng):
         values[rng.integers(length)] = np.inf
         row, around_row = guarded(values)
         out, around = guarded(np.zeros(length, dtype))
-        logarithms(row, out)
+        assert logarithms(row, out) == (values > 0).sum()
         with np.errstate(invalid="ignore"):
             expected = [log(x) if x > 0 else 7 for x in values]
         np.testing.assert_array_equal(out, np.array(expected, dtype))

@@ -9,7 +9,7 @@ from fastloss._llvm import on_stack
 from fastloss._math import exp_nonpositive, log1p
 from fastloss._options import positive
 from fastloss._vector_memory import load, load_some, store, store_some
-from fastloss._vectors import choose, lanes_of, spread, sum_of_lanes, widened
+from fastloss._vectors import choose, how_many, lanes_of, spread, sum_of_lanes, widened
 
 SMALL = 2.0**-40
 """By which gaps are multiplied: of finite logits they are finite, but their sum need not be."""
@@ -65,11 +65,10 @@ def softmax_kl(logits, target, grad, hess, temperature):
     inverse = T(1) / temperature
     top, target_top = largest_entry(logits, None), largest_entry(target, None)
     kept, target_kept = on_stack(T, KEPT), on_stack(T, KEPT)
-    rest, tops, target_rest, target_tops, gap = 0.0, 0.0, 0.0, 0.0, 0.0
+    rest, target_rest, gap, tops, target_tops = 0.0, 0.0, 0.0, 0, 0
     for first in range(0, logits.size, PIECE):
         zero = spread(T(0), 1)
-        part_rest, part_tops, part_target_rest, part_target_tops = zero, zero, zero, zero
-        part_gap = widened(zero)
+        part_rest, part_target_rest, part_gap = zero, zero, widened(zero)
         for i in range(first, min(first + PIECE, logits.size), lanes):
             there = logits.size - i
             below = (load_some(logits, i, 1, there, T(-np.inf)) - top) * inverse
@@ -82,24 +81,23 @@ def softmax_kl(logits, target, grad, hess, temperature):
                 else:
                     store_some(grad, i, e, there)
             part_rest = part_rest + choose(e == T(1), T(0), e)
-            part_tops = part_tops + choose(e == T(1), T(1), T(0))
+            tops += how_many(e == T(1))
             part_target_rest = part_target_rest + choose(f == T(1), T(0), f)
-            part_target_tops = part_target_tops + choose(f == T(1), T(1), T(0))
+            target_tops += how_many(f == T(1))
             term = f * (target_below - below)
             part_gap = part_gap + widened(choose(f == T(0), T(0), term)) * SMALL
         rest += np.float64(sum_of_lanes(part_rest))
-        tops += np.float64(sum_of_lanes(part_tops))
         target_rest += np.float64(sum_of_lanes(part_target_rest))
-        target_tops += np.float64(sum_of_lanes(part_target_tops))
         gap += sum_of_lanes(part_gap)
     # The sums of the powers but for one top: its 1 is never added, or the others would be lost.
-    beyond = beyond_one_top(rest, tops)
-    target_beyond = beyond_one_top(target_rest, target_tops)
+    beyond = beyond_one_top(rest, np.float64(tops))
+    target_beyond = beyond_one_top(target_rest, np.float64(target_tops))
     total, target_total = 1.0 + beyond, 1.0 + target_beyond
     loss = quotient(gap, target_total) / SMALL + (log1p(beyond) - log1p(target_beyond))
     loss = 0.0 if loss < 0.0 else loss  # rounding, where the two agree
     if grad is not None:
         factor, target_factor = T(1.0 / total), T(1.0 / target_total)
+        pull, target_pull = temperature * factor, temperature * target_factor
         for i in range(0, logits.size, lanes):
             there = logits.size - i
             if i < KEPT:
@@ -108,9 +106,9 @@ def softmax_kl(logits, target, grad, hess, temperature):
                 e = load_some(grad, i, 1, there, T(0))
                 target_below = (load_some(target, i, 1, there, T(0)) - target_top) * inverse
                 f = exp_nonpositive(target_below)
-            p, q = e * factor, f * target_factor
-            store_some(grad, i, temperature * (p - q), there)
+            store_some(grad, i, e * pull - f * target_pull, there)
             if hess is not None:
+                p = e * factor
                 store_some(hess, i, p * (T(1) - p), there)
     return T((loss * np.float64(temperature)) * np.float64(temperature))
 
