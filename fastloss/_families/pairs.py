@@ -19,6 +19,14 @@ ANCHORS, SIMILARITIES = 256, 2**20
 """Anchors that meet all candidates at a time, at least, and similarities held, else at most."""
 
 
+class Products(_engine.Launch):
+    """A function that takes the arguments of a kernel, behind those of the variant."""
+
+    def again(self, arguments: tuple[Any, ...]) -> tuple[float, int]:
+        value, status = self.kernel_of(*self.variant, *arguments)
+        return value, status
+
+
 class PairwiseLoss(RowLoss):
     """A loss of two sets of embeddings, each of which meets all of the other set.
 
@@ -41,28 +49,37 @@ class PairwiseLoss(RowLoss):
         return batch
 
     def _launch(self, batch: Batch, work: Work) -> Callable[[], tuple[float, int]]:
-        return lambda: self._multiply(batch, work)
-
-    def _multiply(self, batch: Batch, work: Work) -> tuple[float, int]:
         (other,) = work.others
         embeddings = Embeddings(batch.pred.shape, batch.options["axis"], work.order)
-        inverse, count = 1 / batch.options["temperature"], embeddings.count
-        inputs = work.pred, other.values
+        return Products(
+            self._multiply,
+            (embeddings, 1 / batch.options["temperature"]),
+            (
+                (work.pred, other.values), (work.grad, other.grad), work.losses,
+                work.sample_weight, work.upstream, work.divisor, work.scale, work.accumulate,
+            ),
+            nanoseconds=0.0,
+        )  # fmt: skip
+
+    def _multiply(
+        self, embeddings: "Embeddings", inverse: float, inputs: tuple[Any, ...],
+        grads: tuple[Any, ...], losses: Array | None, weight: Array | None, upstream: Array | None,
+        divisor: float, scale: float, accumulate: bool,
+    ) -> tuple[float, int]:  # fmt: skip
+        count, gradient = embeddings.count, grads[0] is not None
         units, pulls = ([np.empty_like(values) for values in inputs] for _ in range(2))
         for values, unit in zip(inputs, units, strict=True):
             embeddings.apply(unit_row, (values,), unit)
         anchors, positives = map(embeddings.matrix, units)
         anchors_pull, positives_pull = map(embeddings.matrix, pulls)
-        weight = work.sample_weight
         if weight is not None:  # what stands in a row that does not count reaches no other row
             anchors[weight == 0] = 0
-        divisor = work.divisor
         if math.isnan(divisor):
-            known = np.ones(count) if weight is None else weight[np.isfinite(weight)]
-            divisor = float(known.sum(dtype=np.float64))
+            known = None if weight is None else weight[np.isfinite(weight)]
+            divisor = float(count if known is None else known.sum(dtype=np.float64))
         if divisor == 0:  # nothing counts: zeros, never NaN
-            for out in (work.grad, other.grad):
-                if out is not None and not work.accumulate:
+            for out in grads:
+                if out is not None and not accumulate:
                     out[:] = 0
             return 0.0, -1
         labels, total = np.arange(count), 0.0
@@ -78,28 +95,28 @@ class PairwiseLoss(RowLoss):
                 "sample_weight": None if weight is None else weight[rows],
                 "reduction": "none", "num_threads": 1,
             }  # fmt: skip
-            if work.grad is None:
-                losses = self.of_logits(similarities, labels[rows], **keywords)
+            if not gradient:
+                found = self.of_logits(similarities, labels[rows], **keywords)
             else:
-                upstream = None if work.upstream is None else work.upstream[rows]
-                losses, pull = self.of_logits.value_and_grad(
-                    similarities, labels[rows], grad_out=similarities, upstream=upstream, **keywords
-                )
+                found, pull = self.of_logits.value_and_grad(
+                    similarities, labels[rows], grad_out=similarities,
+                    upstream=None if upstream is None else upstream[rows], **keywords,
+                )  # fmt: skip
                 np.matmul(pull, positives, out=anchors_pull[rows])
                 if start == 0:
                     np.matmul(pull.T, anchors[rows], out=positives_pull)
                 else:
                     product = np.matmul(pull.T, anchors[rows], out=product)
                     positives_pull += product
-            total += float(losses.sum(dtype=np.float64))
-            if work.losses is not None:
-                work.losses[rows] = losses
-        if work.grad is not None:
+            total += float(found.sum(dtype=np.float64))
+            if losses is not None:
+                losses[rows] = found
+        if gradient:
             if weight is not None:
                 anchors_pull[weight == 0] = 0  # it may be 0 times NaN
-            share = work.scale * inverse / divisor
-            for *rows_of, out in zip(pulls, units, inputs, (work.grad, other.grad), strict=True):
-                embeddings.apply(pulled_row, tuple(rows_of), out, share, accumulate=work.accumulate)
+            share = scale * inverse / divisor
+            for *rows_of, out in zip(pulls, units, inputs, grads, strict=True):
+                embeddings.apply(pulled_row, tuple(rows_of), out, share, accumulate=accumulate)
         return total / divisor, -1
 
     def _reference(
