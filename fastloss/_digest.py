@@ -27,6 +27,7 @@ _MODULES = (
     "_dual",
     "_dual_operators",
     "_engine",
+    "_families/at_label",  # it chooses templates
     "_floats",
     "_functions",
     "_jit",

@@ -189,7 +189,8 @@ class Evaluation(ABC):
         """Return the buffers of the inputs' derivatives, apart from each other and from `read`."""
         buffers: dict[str, Array] = {}
         for place, out in enumerate(outs):
-            buffers[f"{argument}[{place}]"] = buffer_for(
-                self.name, out, argument, pred.shape, pred.dtype, order, {**read, **buffers}
+            own = f"{argument}[{place}]" if len(outs) > 1 else argument
+            buffers[own] = buffer_for(
+                self.name, out, own, pred.shape, pred.dtype, order, {**read, **buffers}
             )
         return tuple(buffers.values())

@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 
 def _are_plain(arrays: tuple[Any, ...]) -> bool:
-    """Whether these are NumPy's own arrays, with which a call may take the quick path."""
-    for array in arrays:  # noqa: SIM110 (any() of a generator takes four times as long)
+    """Whether these are NumPy's own arrays, with which a call may take the quick path.
+
+    Subclasses may be masked, or have units: they are turned into arrays by the full checks.
+    """
+    for array in arrays:  # noqa: SIM110 (all() of a generator takes four times as long)
         if type(array) is not np.ndarray:
             return False
     return True
@@ -122,19 +125,18 @@ class Loss(Evaluation):
             loss, derivative, _, *more = self._evaluate(arrays, keywords, GRADIENT)
             return loss, derivative, *more
 
-        several = bool(self._other_names)
-
         def value_and_grad_of_several(
             *arrays: Any, grad_out: Any = None, **keywords: Any
         ) -> tuple[Any, Any]:
             if not keywords and len(arrays) == len(self._arguments) and _are_plain(arrays):
-                outs = grad_out if several else (grad_out,)
+                outs = grad_out if self._other_names else (grad_out,)
                 if grad_out is None:
                     outs = tuple([np.empty_like(arrays[0]) for _ in self._no_gradients])
-                if type(outs) is tuple and len(outs) == len(self._no_gradients):
-                    value = self._quick(*arrays, *outs) if _are_plain(outs) else None
+                fit = type(outs) is tuple and len(outs) == len(self._no_gradients)
+                if fit and _are_plain(outs):
+                    value = self._quick(*arrays, *outs)
                     if value is not None:
-                        return value, outs if several else outs[0]
+                        return value, outs if self._other_names else outs[0]
             if grad_out is not None:
                 keywords["grad_out"] = grad_out
             return self._evaluate(arrays, keywords, GRADIENT)[:2]

@@ -126,10 +126,11 @@ class LeanCompiler(Compiler):  # type: ignore[misc]  # Numba has no types
 
 @contextmanager
 def _collecting_later() -> Iterator[None]:
-    """Do not look for garbage meanwhile.
+    """Let Python not look for garbage while the body of the ``with`` statement runs.
 
     Compilers make objects by the million and drop few. Python would go through all there are again
-    and again, those of the user among them: a tenth of the time of a first call, for 17 MB.
+    and again, those of the user among them: 6 to 9 % of the time of a first call. What waits for it
+    is some 17 MB. Should another thread switch the collector off meanwhile, it is on afterwards.
     """
     collects = gc.isenabled()
     gc.disable()

@@ -29,6 +29,8 @@ def describe(value: Any) -> str:
     """Say what came, briefly: dtype and shape of an array, type and value of anything else."""
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
+    if isinstance(value, (tuple, list)) and any(isinstance(x, np.ndarray) for x in value):
+        return f"a {type(value).__name__} of {len(value)}"
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 

@@ -1,15 +1,18 @@
 """The disk cache: a second process hits it, an edit misses it, and it may be missing altogether."""
 
+import gc
 import json
 import shutil
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 import fastloss
+from fastloss._machine_code import _collecting_later
 
 SCRIPT = textwrap.dedent(
     """
@@ -92,6 +95,20 @@ def test_second_process_hits_and_an_edit_misses(run, copy, tmp_path):
     # A change of what every kernel is made of, in another file than the driver's.
     (copy / "_math.py").write_text((copy / "_math.py").read_text() + "# edited\n")
     assert run() == {**squares, "hits": 0, "misses": 1}
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(collects):
+    """Compiling, which it would hold up, switches it off meanwhile, errors or not."""
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        with suppress(ZeroDivisionError), _collecting_later():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_no_place_for_a_cache(run, copy):

@@ -271,7 +271,7 @@ def test_kinds_of_calls_are_told_apart(rng):
 def test_buffers_in_a_tuple_are_refused_where_there_is_one(planned):
     loss, arrays, keywords = planned
     keywords["grad_out"] = (keywords["grad_out"],)
-    with pytest.raises(TypeError, match="grad_out is tuple"):
+    with pytest.raises(TypeError, match="grad_out is a tuple of 1"):
         loss.value_and_grad(*arrays, **keywords)
 
 

@@ -18,9 +18,11 @@ SEVERAL = [loss for loss in ALL if loss._other_names]
 OTHER_KINDS = (fl.softmax_kl, fl.entropy, fl.triplet_margin)
 REPRESENTATIVES = [
     fl.nll,
+    fl.multiclass_hinge,
     *(pytest.param(loss, marks=pytest.mark.thorough) for loss in OTHER_KINDS),
 ]
-"""A target of each kind, and several inputs: the template is the same code in all the others."""
+"""A target of each kind, and several inputs: the template is the same code in all the others. That
+of `nll` is one of its own."""
 
 representative = pytest.mark.parametrize("loss", REPRESENTATIVES, ids=lambda loss: loss.name)
 every_label_loss = pytest.mark.parametrize("loss", LABELS, ids=lambda loss: loss.name)
@@ -317,6 +319,27 @@ def test_labels(loss, rng):
         assert (out == 7).all()
 
 
+@pytest.mark.parametrize("inner", [1, 2, 3, 40, 65])
+def test_entries_at_labels_in_groups_of_rows(inner, rng):
+    """Groups that end anywhere in an array, rows left out, and weights that make NaN of zeros."""
+    shape = (190 // inner + 2, 5, inner)
+    p, out = rng.uniform(0.1, 0.9, shape), rng.uniform(size=shape)
+    labels = rng.integers(0, 5, (shape[0], inner))
+    weight = rng.uniform(0.5, 2, labels.shape)
+    labels[0, 0], weight[1, 0], weight[-1, -1] = -100, np.inf, np.nan
+    keywords = {"axis": 1, "sample_weight": weight, "reduction": "sum"}
+    loss = fl.categorical_cross_entropy
+    _, slopes, bends = loss.value_grad_hess(p, labels, **keywords)
+    sums = out + slopes
+    loss.grad(p, labels, grad_out=out, accumulate=True, **keywords)
+    hits, counts = labels[:, None] == np.arange(5)[:, None], (labels != -100)[:, None]
+    for found, expected in ((slopes, -1 / p), (bends, 1 / p**2)):
+        with np.errstate(invalid="ignore"):
+            expected = np.where(counts, weight[:, None] * np.where(hits, expected, 0), 0)
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+    np.testing.assert_allclose(out, sums, rtol=1e-13)
+
+
 @representative
 def test_in_place(loss, rng):
     if loss._other_names:
@@ -518,8 +541,9 @@ def test_further_inputs_have_the_dtype_of_the_first(rng):
 def test_a_buffer_may_not_be_given_twice(rng):
     arrays = fl.triplet_margin.sample(rng, "float32", (3, 2))
     one, other = np.zeros((2, 3, 2), "f4")
+    twice = r"triplet_margin: grad_out\[\d\] is overlapping grad_out\[\d\]"
     for outs in ((one, one, other), (one, other, one), (other, one, one)):
-        with pytest.raises(ValueError, match=r"triplet_margin: grad_out is overlapping grad_out\["):
+        with pytest.raises(ValueError, match=twice):
             fl.triplet_margin.value_and_grad(*arrays, grad_out=outs)
 
 

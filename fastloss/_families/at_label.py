@@ -8,8 +8,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-from fastloss._drivers import at_label as entries
-from fastloss._drivers import margins
+from fastloss._drivers import entries, margins
 from fastloss._families.declaration import declared, own_function
 from fastloss._families.rows import RowLoss
 from fastloss._jit import MATHEMATICS
@@ -18,14 +17,14 @@ from fastloss._own import Own, stating
 
 
 class AtLabelLoss(RowLoss):
-    """A row loss with a loop template of its own.
+    """A row loss that a function of the label's entry states, and a loop template completes.
 
     Parameters
     ----------
     function : function
-        Of the entry at the label.
+        The loss's own, of the entry at the label.
     row, block : function
-        The template, for a single row and for rows; `fastloss._engine` binds what is open in it.
+        The template, for a single row and for rows; `own` in it is bound to that function.
     """
 
     def __init__(self, function: FunctionType, row: Any, block: Any, **record: Any) -> None:

@@ -4,28 +4,21 @@ The engine clones `entry_block` for every loss and binds `own`, the loss's funct
 ``(entry, *options) -> (loss, slope, bend)`` of the entry at the label: the loss of the row and its
 two derivatives there. All others are 0.
 
-Rows go in groups: their entries, each in a cache line of its own, are on their way from memory
-together, and zeros are written to all rows at once.
+Rows go in groups: their entries, which often lie in a cache line each, are on their way from memory
+together, and their zeros are written in one run.
 """
 
 from typing import Any
 
 import numpy as np
 
-from fastloss._drivers.common import inlined, live_weight, place_of_row, put
+from fastloss._drivers.common import gradient_scale, inlined, live_weight, place_of_row, put
 from fastloss._llvm import flattened, on_stack, own_function, part_of
 
 GROUP = 64
-"""Rows of a group."""
+"""Rows of a group: enough entries to wait for at a time, and their zeros stay in the L1 cache."""
 
 own: Any = None  # bound for each loss
-
-
-@inlined
-def fill(out, value):
-    """Give all entries one value."""
-    for i in range(out.size):
-        out[i] = value
 
 
 def row(x, label, grad, hess, *options):
@@ -33,10 +26,10 @@ def row(x, label, grad, hess, *options):
     T = type(x[0])
     loss, slope, bend = own(x[label], *options)
     if grad is not None:
-        fill(grad, T(0))
+        grad[:] = T(0)
         grad[label] = slope
     if hess is not None:
-        fill(hess, T(0))
+        hess[:] = T(0)
         hess[label] = bend
     return loss
 
@@ -63,17 +56,16 @@ def entry_rows(
     T = type(source[0])
     places, entries = on_stack(np.intp, GROUP), on_stack(T, GROUP)
     weights = on_stack(np.float64, GROUP)
-    loss_sum, first = 0.0, start
-    while first < stop:
+    loss_sum, strange = 0.0, T(0)
+    for first in range(start, stop, GROUP):
         rows = min(GROUP, stop - first)
-        if inner > 1:  # up to the end of the array of shape (classes, inner)
-            rows = min(rows, inner - first % inner)
         for r in range(rows):
             label, weights[r] = live_weight(
                 labels, ignore_index, classes, sample_weight, class_weight, first + r
             )
+            # A row that does not count has a place too, that of its class 0.
             places[r] = place_of_row(first + r, classes, inner) + max(label, 0) * inner
-            entries[r] = source[np.uintp(places[r])] if label >= 0 else T(0)
+            entries[r] = source[np.uintp(places[r])]
         if grad is not None and accumulate is None:
             clear_rows(grad, first, rows, classes, inner)
         if hess is not None:
@@ -81,28 +73,52 @@ def entry_rows(
         for r in range(rows):
             loss = T(0)
             if weights[r] != 0.0:
+                place = np.uintp(places[r])
                 loss, slope, bend = own(entries[r], *options)
                 loss = T(weights[r]) * loss
-                scale = share * weights[r]
-                if upstream is not None:
-                    scale *= np.float64(upstream[first + r])
+                scale = T(gradient_scale(share, weights[r], upstream, first + r, None))
+                strange += scale * T(0)
                 if grad is not None:
-                    put(grad, np.uintp(places[r]), T(scale) * slope, accumulate)
+                    put(grad, place, scale * slope, accumulate)
                 if hess is not None:
-                    hess[np.uintp(places[r])] = T(scale) * bend
+                    hess[place] = scale * bend
             loss_sum += np.float64(loss)
             if losses is not None:
                 losses[first + r] = loss
-        first += rows
+    if strange != strange:  # a scale is infinite or NaN, and makes NaN of the zeros
+        for row in range(start, stop):
+            label, weight = live_weight(
+                labels, ignore_index, classes, sample_weight, class_weight, row
+            )
+            nothing = T(gradient_scale(share, weight, upstream, row, None)) * T(0)
+            if weight != 0.0 and nothing != nothing:
+                if grad is not None:
+                    spoil_row(grad, row, label, classes, inner, nothing, accumulate)
+                if hess is not None:
+                    spoil_row(hess, row, label, classes, inner, nothing, None)
     return loss_sum
 
 
 @inlined
 def clear_rows(out, first, rows, classes, inner):
     """Fill neighbouring rows with zeros."""
-    zero, place = type(out[0])(0), place_of_row(first, classes, inner)
-    if inner == 1:
-        fill(part_of(out, place, rows * classes), zero)
-    else:
-        for c in range(classes):
-            fill(part_of(out, place + c * inner, rows), zero)
+    zero, stop = type(out[0])(0), first + rows
+    while first < stop:
+        place, column = place_of_row(first, classes, inner), first % inner
+        size = (stop - first) // inner * inner  # of whole arrays of shape (classes, inner)
+        if size > 0 and column == 0:
+            part_of(out, place, size * classes)[:] = zero
+        else:
+            size = min(stop - first, inner - column)
+            for c in range(classes):
+                part_of(out, place + c * inner, size)[:] = zero
+        first += size
+
+
+@inlined
+def spoil_row(out, row, label, classes, inner, nan, accumulate):
+    """Put NaN into all entries of a row but the label's."""
+    place = place_of_row(row, classes, inner)
+    for c in range(classes):
+        if c != label:
+            put(out, np.uintp(place + c * inner), nan, accumulate)
