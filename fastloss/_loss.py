@@ -111,6 +111,8 @@ class Loss(Evaluation):
     def _add_methods(self) -> None:
         """Give the instance its derivative calls, each with its real signature."""
         ndarray = np.ndarray
+        count, gradients = len(self._arguments), len(self._no_gradients)
+        several = gradients > 1
 
         def value_and_grad(*arrays: Any, grad_out: Any = None, **keywords: Any) -> tuple[Any, ...]:
             if not keywords and len(arrays) == 2 and type(arrays[0]) is type(arrays[1]) is ndarray:
@@ -128,15 +130,14 @@ class Loss(Evaluation):
         def value_and_grad_of_several(
             *arrays: Any, grad_out: Any = None, **keywords: Any
         ) -> tuple[Any, Any]:
-            if not keywords and len(arrays) == len(self._arguments) and _are_plain(arrays):
-                outs = grad_out if self._other_names else (grad_out,)
+            if not keywords and len(arrays) == count and type(arrays[0]) is ndarray:
+                outs = grad_out if several else (grad_out,)
                 if grad_out is None:
-                    outs = tuple([np.empty_like(arrays[0]) for _ in self._no_gradients])
-                fit = type(outs) is tuple and len(outs) == len(self._no_gradients)
-                if fit and _are_plain(outs):
-                    value = self._quick(*arrays, *outs)
+                    outs = tuple([np.empty_like(arrays[0]) for _ in range(gradients)])
+                if type(outs) is tuple and len(outs) == gradients:
+                    value = self._quick(*arrays, *outs)  # which looks at the types of all
                     if value is not None:
-                        return value, outs if self._other_names else outs[0]
+                        return value, outs if several else outs[0]
             if grad_out is not None:
                 keywords["grad_out"] = grad_out
             return self._evaluate(arrays, keywords, GRADIENT)[:2]
@@ -149,14 +150,14 @@ class Loss(Evaluation):
             return self._evaluate(arrays, keywords, HESSIAN)
 
         def reference(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
-            if len(arrays) != len(self._arguments):
+            if len(arrays) != count:
                 raise TypeError(check.wrong_number(self.name, len(arrays), self._arguments))
             return self._evaluate_textbook(tuple(map(np.asarray, arrays)), keywords)
 
-        if len(self._arguments) != 2 or self._other_names:
+        if count != 2 or several:
             value_and_grad_of_several.__name__ = "value_and_grad"
             value_and_grad = value_and_grad_of_several
-        derivative = "tuple[ndarray, ...]" if self._other_names else "ndarray"
+        derivative = "tuple[ndarray, ...]" if several else "ndarray"
         methods: tuple[tuple[Any, dict[str, Any], str], ...] = (
             (value_and_grad, GRADIENT, f"tuple[float | ndarray, {derivative}]"),
             (grad, GRADIENT, derivative),
