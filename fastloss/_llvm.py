@@ -197,9 +197,10 @@ def _vector(context, builder, kind, data, size):
 
 @intrinsic(prefer_literal=True)
 def on_stack(typing_context, number, size):
-    """Return an uninitialised vector of a type of numbers in the frame of the calling function.
+    """Return an uninitialised vector in the frame of the calling function.
 
-    It costs nothing, where the heap costs a tenth of a microsecond; it dies with its function.
+    `number` is the type of its entries, such as ``np.float64``, and `size` is a constant. It costs
+    nothing, where the heap costs a tenth of a microsecond; it dies with its function.
     """
     kind = types.Array(number.dtype, 1, "C")
 

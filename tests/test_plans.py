@@ -119,11 +119,15 @@ def test_planned_calls_with_class_weights(keywords, rng, monkeypatch):
 
 
 @pytest.mark.parametrize("loss", [fl.cosine_distance, fl.info_nce], ids=lambda loss: loss.name)
-@pytest.mark.parametrize("keywords", [{}, {"sample_weight": "weights"}], ids=["plain", "weighted"])
+@pytest.mark.parametrize(
+    "keywords",
+    [{}, {"sample_weight": "weights"}, {"reduction": "none", "upstream": "weights"}],
+    ids=["plain", "weighted", "each-row"],
+)
 def test_planned_calls_of_several_inputs(loss, keywords, rng, monkeypatch):
     """Gradients are pairs, and the total weight is found for every call."""
     monkeypatch.setattr(loss, "_plans", _plans.Plans())
-    assert_repeats(loss, "value_and_grad", {**keywords, "reduction": "mean"}, rng, monkeypatch)
+    assert_repeats(loss, "value_and_grad", {"reduction": "mean", **keywords}, rng, monkeypatch)
 
 
 def test_buffers_of_several_inputs(rng, monkeypatch):

@@ -16,7 +16,7 @@ from fastloss._drivers.common import gradient_scale, inlined, live_weight, place
 from fastloss._llvm import flattened, on_stack, own_function, part_of
 
 GROUP = 64
-"""Rows of a group: enough entries to wait for at a time, and their zeros stay in the L1 cache."""
+"""Rows of a group: so many entries are waited for at a time."""
 
 own: Any = None  # bound for each loss
 

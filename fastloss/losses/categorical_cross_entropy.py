@@ -48,7 +48,7 @@ def categorical_cross_entropy(probability, eps):
     """
     T = type(probability)
     q = min(max(probability, eps), T(1) - eps)
-    return -log(q), T(-1) / q, T(1) / q / q  # no `quotient`: only loops may multiply instead
+    return -log(q), T(-1) / q, T(1) / q / q  # no `quotient`: formulas divide as written
 
 
 @categorical_cross_entropy.dense
