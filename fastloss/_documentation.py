@@ -59,13 +59,7 @@ numpy.exceptions.AxisError
 
 _LAYOUT = """\
 C-contiguous and Fortran-contiguous arrays are read and written where they are. Other layouts of
-`{pred}`, and a target or buffer that is not in the order of `{pred}`, go through a contiguous
-copy."""
-
-_ROW_LAYOUT = """\
-C-contiguous and Fortran-contiguous arrays are read and written where they are, row by row. Other
-layouts of `{pred}`, and arrays that are not in the order of `{pred}`, go through a contiguous copy;
-so do dense targets of another dtype, and `{pred}` itself with ``grad_out={pred}``."""
+`{pred}`, and arrays that are not in the order of `{pred}`, go through a contiguous copy."""
 
 _KEYWORDS = {
     "axis": """\
@@ -191,7 +185,7 @@ def of_loss(loss: "Loss", own: str) -> str:
         errors = _LABEL_ERROR if "ignore_index" in loss.family_keywords else ""
         errors += _AXIS_ERROR
     returns = _RETURNS.format(pred=pred, more_errors=errors)
-    layout = _filled(_ROW_LAYOUT if loss.family == "rowwise" else _LAYOUT, pred=pred)
+    layout = _filled(_LAYOUT, pred=pred)
     return f"{head.rstrip()}\n{common}\n\n{returns}\n{notes}{layout}\n\n{tail}"
 
 

@@ -22,7 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from fastloss import _threads
 from fastloss._digest import IN_MEMORY, source_digest
-from fastloss._drivers import elementwise, rows, rowwise, softmax, tile, tiles
+from fastloss._drivers import elementwise, rows, rowwise, softmax, staging, tile, tiles
 from fastloss._explain import explained
 from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import flattened
@@ -153,11 +153,22 @@ def _rowwise_block(function: FunctionType, name: str) -> Function:
 
 
 @cache
-def rowwise_kernel(function: FunctionType, kind: str, parallel: bool) -> Function:
-    """Return the driver that applies a loss's function of whole rows; `kind` is its target's."""
+def _staged_block(function: FunctionType, name: str) -> Function:
+    """Return the block of a row loss behind the one that brings it rows to work on."""
+    bindings = {"block": _rowwise_block(function, name)}
+    return numba.njit(**LOOPS)(_clone(staging.staged_block, f"{name}.staged_block", bindings))
+
+
+@cache
+def rowwise_kernel(function: FunctionType, kind: str, staged: bool, parallel: bool) -> Function:
+    """Return the driver that applies a loss's function of whole rows; `kind` is its target's.
+
+    `staged` says that its rows, or the memory of its gradient, are not as its block wants them.
+    """
     with _compiling:
         name = f"{function.__name__}.{kind}.{source_digest(function)}"
-        bindings = {"block": _rowwise_block(function, name)}
+        bindings = {"block": (_staged_block if staged else _rowwise_block)(function, name)}
+        name += ".staged" if staged else ""
         name += ".parallel" if parallel else ".serial"
         return _compiled_driver(rowwise.rowwise_driver, bindings, name, parallel)
 
@@ -232,7 +243,7 @@ def rowwise_entry(
         "none": rowwise.plain_values if len(arrays) == gradients else rowwise.plain_gradients,
     }[kind]
     bindings = {
-        "driver": rowwise_kernel(function, "labels" if kind == "labels" else "dense", False),
+        "driver": rowwise_kernel(function, "labels" if kind == "labels" else "dense", False, False),
         "options": options,
         "count": gradients,
         "absent": (None,) * gradients,

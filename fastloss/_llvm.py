@@ -218,27 +218,36 @@ def on_stack(typing_context, number, size):
 def transpose_block(typing_context, values, first, step, out, out_first, out_step, size):
     """Transpose a square: ``out[out_first + j * out_step + i] = values[first + i * step + j]``.
 
-    `size` is a literal power of 2. The rows are loaded as vectors and changed in registers: at
-    distances size / 2, ..., 2, 1, each pair of rows swaps its off-diagonal halves. LLVM makes
-    gathers of the plain loops, which take three to five times as long.
+    `size` is a literal power of 2. The rows are loaded as vectors, integers are converted to the
+    floats of `out`, and then changed in registers: at distances size / 2, ..., 2, 1, each pair of
+    rows swaps its off-diagonal halves. LLVM makes gathers of the plain loops, which take three to
+    five times as long.
     """
     edge = size.literal_value
 
     def generate(context, builder, signature, arguments):
         source, start, stride, target, target_start, target_stride, _ = arguments
-        vector = ir.VectorType(context.get_data_type(values.dtype), edge)
-        width = context.get_abi_sizeof(vector.element)
 
         def place(kind, array, begin, distance, k):
             data = context.make_array(kind)(context, builder, array).data
             offset = builder.add(begin, builder.mul(distance, distance.type(k)))
+            vector = ir.VectorType(context.get_data_type(kind.dtype), edge)
             return builder.bitcast(cgutils.gep_inbounds(builder, data, offset), vector.as_pointer())
+
+        def converted(line):
+            if values.dtype == out.dtype:
+                return line
+            vector = ir.VectorType(context.get_data_type(out.dtype), edge)
+            signed = isinstance(values.dtype, types.Integer) and values.dtype.signed
+            return (builder.sitofp if signed else builder.uitofp)(line, vector)
 
         def mixed(one, other, lanes):
             return builder.shuffle_vector(one, other, ir.VectorType(ir.IntType(32), edge)(lanes))
 
+        width = context.get_abi_sizeof(context.get_data_type(values.dtype))
         lines = [
-            builder.load(place(values, source, start, stride, k), align=width) for k in range(edge)
+            converted(builder.load(place(values, source, start, stride, k), align=width))
+            for k in range(edge)
         ]
         distance = edge // 2
         while distance:
@@ -249,6 +258,7 @@ def transpose_block(typing_context, values, first, step, out, out_first, out_ste
                     pair = lines[k], lines[k + distance]
                     lines[k], lines[k + distance] = mixed(*pair, low), mixed(*pair, high)
             distance //= 2
+        width = context.get_abi_sizeof(context.get_data_type(out.dtype))
         for k, line in enumerate(lines):
             where = place(out, target, target_start, target_stride, k)
             builder.store(line, where, align=width)

@@ -6,6 +6,7 @@ input moves by one epsilon of the type, which no program can promise to better.
 """
 
 import os
+import tracemalloc
 from pathlib import Path
 
 # Two threads at least, so that the parallel kernels are tested on a machine of one core too.
@@ -246,6 +247,24 @@ def assert_same_bits(one, other, what=""):
 def bits(array):
     """Return the bytes of an array, those of an entry along a new last axis."""
     return np.array(array, order="C")[..., None].view(np.uint8).reshape(*array.shape, -1)
+
+
+def peak_memory(call):
+    """Return the largest number of bytes that a call holds at once.
+
+    The least of some calls: Python's own memory, such as its caches and what it leaves to be
+    collected, differs from call to call by a kilobyte or two.
+    """
+    call()  # compiles
+    peaks = []
+    for _ in range(5):
+        tracemalloc.start()
+        try:
+            call()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    return min(peaks)
 
 
 @pytest.fixture

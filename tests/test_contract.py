@@ -4,11 +4,10 @@ import inspect
 import pickle
 import subprocess
 import sys
-import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import ALL, all_losses, every_loss
+from conftest import ALL, all_losses, every_loss, peak_memory
 
 import fastloss as fl
 
@@ -60,24 +59,6 @@ def test_import_does_not_import_numba(child_environment):
     program = "import sys, fastloss; sys.exit('numba' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], env=child_environment, timeout=60)
     assert done.returncode == 0
-
-
-def peak_memory(call):
-    """Return the largest number of bytes that a call holds at once.
-
-    The least of some calls: Python's own memory, such as its caches and what it leaves to be
-    collected, differs from call to call by a kilobyte or two.
-    """
-    call()  # compiles
-    peaks = []
-    for _ in range(5):
-        tracemalloc.start()
-        try:
-            call()
-            peaks.append(tracemalloc.get_traced_memory()[1])
-        finally:
-            tracemalloc.stop()
-    return min(peaks)
 
 
 @every_loss

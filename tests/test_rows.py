@@ -5,7 +5,7 @@ import itertools
 import mpmath
 import numpy as np
 import pytest
-from conftest import ALL, assert_same_bits, every_dtype
+from conftest import ALL, assert_same_bits, every_dtype, peak_memory
 from mpmath import mp, mpf
 
 import fastloss as fl
@@ -338,6 +338,77 @@ def test_entries_at_labels_in_groups_of_rows(inner, rng):
             expected = np.where(counts, weight[:, None] * np.where(hits, expected, 0), 0)
         np.testing.assert_allclose(found, expected, rtol=1e-13)
     np.testing.assert_allclose(out, sums, rtol=1e-13)
+
+
+STAGED = [
+    (fl.dice, "i4", {"smooth": 0.5}),
+    (fl.categorical_cross_entropy, "f4", {"class_weight": [0.5, 2, 1, 0, 3]}),
+    pytest.param(fl.categorical_cross_entropy, "?", {}, marks=pytest.mark.thorough),
+    pytest.param(fl.softmax_kl, "f4", {"temperature": 2.0}, marks=pytest.mark.thorough),
+    pytest.param(fl.triplet_margin, "f4", {}, marks=pytest.mark.thorough),
+    pytest.param(fl.cosface, "f4", {}, marks=pytest.mark.thorough),
+]
+
+
+def staged_case(loss, kind, shape, rng):
+    """Return arrays of rows (…, C); a dense target of 0 and 1 where it is of bools or integers."""
+    arrays = loss.sample(rng, "float32", shape)
+    if loss is fl.categorical_cross_entropy:
+        arrays = arrays[0], rng.dirichlet(np.ones(shape[-1]), shape[:-1]).astype("f4")
+    if kind != "f4":
+        arrays = arrays[0], rng.integers(0, 2, shape).astype(kind)
+    return arrays
+
+
+@pytest.mark.parametrize("inner", [1, 2, 3, 9, 65, 130])
+@pytest.mark.parametrize(("loss", "kind", "options"), STAGED)
+def test_rows_that_are_brought_where_they_can_be_worked_on(loss, kind, options, inner, rng):
+    """Groups of rows that end anywhere in a class-first array, and targets of another type.
+
+    The same numbers come out as of contiguous rows, whose targets are converted and weighted by
+    hand.
+    """
+    arrays = staged_case(loss, kind, (190 // inner + 2, inner, 5), rng)
+    weight = rng.uniform(0.5, 2, arrays[0].shape[:-1]).astype("f4")
+    weight[-1, -1] = 0
+    call = loss.value_grad_hess if loss._properties["hessian"] else loss.value_and_grad
+    by_hand = [array.astype("f4") if array.ndim == 3 else array for array in arrays]
+    keywords = {"sample_weight": weight, "reduction": "sum", **options}
+    others = dict(keywords)
+    if "class_weight" in options:
+        by_hand[-1] *= np.asarray(others.pop("class_weight"), "f4")
+    value, *expected = call(*by_hand, **others)
+
+    first = [np.ascontiguousarray(np.moveaxis(x, -1, 1)) if x.ndim == 3 else x for x in arrays]
+    found, *derivatives = call(*first, axis=1, **keywords)
+    assert found == pytest.approx(value, rel=1e-6)
+    for mine, theirs in zip(derivatives, expected, strict=True):
+        for one, other in zip(tuple_of(mine), tuple_of(theirs), strict=True):
+            assert_same_bits(np.ascontiguousarray(np.moveaxis(one, 1, -1)), other, loss.name)
+
+    outs = tuple(np.ones_like(first[0]) for _ in tuple_of(expected[0]))
+    given = outs if loss._other_names else outs[0]
+    loss.grad(*first, axis=1, grad_out=given, accumulate=True, **keywords)
+    for out, other in zip(outs, tuple_of(expected[0]), strict=True):
+        np.testing.assert_allclose(np.moveaxis(out, 1, -1), 1 + other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "options"),
+    [
+        (fl.dice, "?", {}),
+        (fl.dice, "f4", {"grad_out": "in place"}),
+        (fl.categorical_cross_entropy, "f4", {"class_weight": np.ones(5, "f4")}),
+    ],
+)
+def test_staging_takes_memory_that_does_not_grow(loss, kind, options, rng):
+    peaks = []
+    for rows in (2000, 20_000):
+        arrays = staged_case(loss, kind, (rows, 5), rng)
+        out = arrays[0] if "grad_out" in options else np.empty_like(arrays[0])
+        keywords = {**options, "grad_out": out, "num_threads": 1}
+        peaks.append(peak_memory(lambda a=arrays, k=keywords: loss.value_and_grad(*a, **k)))
+    assert peaks[1] < peaks[0] + 2000, peaks
 
 
 @representative

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastloss._drivers.common import gradient_scale, inlined, live_weight, place_of_row, put
-from fastloss._llvm import flattened, on_stack, own_function, part_of
+from fastloss._llvm import either, flattened, on_stack, own_function, part_of
 
 GROUP = 64
 """Rows of a group: so many entries are waited for at a time."""
@@ -41,9 +41,9 @@ def entry_block(
     """Return the sum of the losses of rows start to stop."""
     own_function()
     return entry_rows(
-        own, inputs[0], labels, flattened(grads)[0], flattened(hesses)[0], losses, sample_weight,
-        class_weight, upstream, accumulate, options, ignore_index, classes, inner, start, stop,
-        share,
+        own, either(inputs[0], grads[0]), labels, flattened(grads)[0], flattened(hesses)[0],
+        losses, sample_weight, class_weight, upstream, accumulate, options, ignore_index, classes,
+        inner, start, stop, share,
     )  # fmt: skip
 
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from fastloss._drivers.common import beyond_one_top, inlined, live_weight, place_of_row, put
+from fastloss._drivers.common import beyond_one_top, inlined, live_weight
 from fastloss._drivers.row_vectors import largest_entry, multiply, powers_but_one
 from fastloss._drivers.rows import GROUP, GROUP_CLASSES
-from fastloss._drivers.rowwise import gathered
-from fastloss._llvm import flattened, hold, on_stack, own_function, part_of, part_of_if
+from fastloss._llvm import flattened, hold, on_stack, own_function, part_of
 from fastloss._math import exp_nonpositive, log1p
 
 own: Any = None  # bound for each loss
@@ -30,6 +29,17 @@ def powers_of_rivals(x, top, label, scale, powers):
     T = type(x[0])
     shift = top if top != T(-np.inf) else T(0)  # all rivals masked, or none there
     return powers_but_one(x, shift, None, scale, label, powers)
+
+
+@inlined
+def place_of_powers(grad, keeps, accumulate, first, r, classes):
+    """Return where a row has its powers: in the gradient, if there is one and it is not added to.
+
+    `keeps` has place for those of the group that begins with row `first`.
+    """
+    if accumulate is None:
+        return part_of(grad, (first + r) * classes, classes)
+    return part_of(keeps, r * classes, classes)
 
 
 @inlined
@@ -69,14 +79,14 @@ def margin_block(
     own_function()
     return margin_rows(
         own, inputs[0], labels, flattened(grads)[0], losses, sample_weight, class_weight, upstream,
-        accumulate, options, ignore_index, classes, inner, start, stop, share,
+        accumulate, options, ignore_index, classes, start, stop, share,
     )  # fmt: skip
 
 
 @inlined
 def margin_rows(
     own, source, labels, grad, losses, sample_weight, class_weight, upstream, accumulate, options,
-    ignore_index, classes, inner, start, stop, share,
+    ignore_index, classes, start, stop, share,
 ):  # fmt: skip
     """Do what `margin_block` does: what is None is pruned as an argument, not in a tuple."""
     T = type(source[0])
@@ -86,10 +96,8 @@ def margin_rows(
     )  # fmt: skip
     pulls, at_label = on_stack(T, GROUP), on_stack(T, GROUP)
     group = min(GROUP, max(1, GROUP_CLASSES // classes))
-    # Rows whose classes lie apart are gathered; powers that have no place in the gradient are kept.
-    direct = inner == 1 and accumulate is None
-    memory = np.empty(0 if direct else 2 * group * classes, source.dtype)
-    gathers, keeps = part_of(memory, 0, 0), part_of(memory, memory.size // 2, 0)
+    memory = np.empty(0 if accumulate is None else group * classes, source.dtype)
+    keeps = part_of(memory, 0, memory.size)
     loss_sum = 0.0
     for first in range(start, stop, group):
         rows = min(group, stop - first)
@@ -100,18 +108,13 @@ def margin_rows(
             places[r] = max(label, 0)
             tops[r], cosines[r], rests[r] = T(0), 0.0, 0.0  # of a row that does not count
             if weights[r] != 0.0:
-                kept = part_of(gathers, r * classes, classes)
-                x = gathered(source, kept, place_of_row(first + r, classes, inner), inner, classes)
+                x = part_of(source, (first + r) * classes, classes)
                 tops[r] = largest_entry(x, places[r])
                 cosines[r] = np.float64(x[np.uintp(label)])
         for r in range(rows):
             if weights[r] != 0.0:
-                x = part_of(gathers, r * classes, classes)
-                powers = part_of_if(grad, keeps, r * classes, classes)
-                if inner == 1:
-                    x = part_of(source, (first + r) * classes, classes)
-                if direct:
-                    powers = part_of(grad, (first + r) * classes, classes)
+                x = part_of(source, (first + r) * classes, classes)
+                powers = place_of_powers(grad, keeps, accumulate, first, r, classes)
                 rests[r] = powers_of_rivals(x, tops[r], places[r], options[0], powers)
 
         for r in range(rows):  # those that do not count too: their results are not looked at
@@ -129,17 +132,15 @@ def margin_rows(
 
         if grad is not None:
             for r in range(rows):
-                place = place_of_row(first + r, classes, inner)
-                powers = part_of(keeps, r * classes, classes)
-                if direct:
-                    powers = part_of(grad, place, classes)
+                powers = place_of_powers(grad, keeps, accumulate, first, r, classes)
                 if weights[r] == 0.0:
                     powers[:] = T(0)
                 else:
                     multiply(powers, pulls[r])
                     powers[np.uintp(places[r])] = at_label[r]
-                if not direct:
+                if accumulate is not None:
+                    g = part_of(grad, (first + r) * classes, classes)
                     for c in range(classes):
-                        put(grad, np.uintp(place + c * inner), powers[c], accumulate)
+                        g[c] += powers[c]
     hold(memory)
     return loss_sum

@@ -7,17 +7,16 @@ them, as many as there are gradients, are differentiated by. `row` returns the l
 gradients (and Hessians) that are not None with the row's own; weights, scale and accumulation are
 applied here.
 
-Rows with contiguous classes are handed over as they lie. Others (class-first arrays, Fortran order)
-are gathered into scratch first: one row at a time, whatever the size of the batch.
+Blocks are handed rows with contiguous classes; `staging` brings others where they can work on them.
 """
 
 from typing import Any
 
 import numpy as np
-from numba import njit, prange, types
+from numba import prange, types
 from numba.extending import overload
 
-from fastloss._drivers.common import inlined, live_weight, place_of_row, put
+from fastloss._drivers.common import inlined, live_weight, put
 from fastloss._drivers.elementwise import total_weight
 from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
@@ -44,44 +43,17 @@ hesses: Any = None
 mass_of: Any = None
 
 
-@inlined
-def gathered(array, scratch, place, step, size):
-    """Return the row of `size` entries from `place` on, `step` apart: a view, or in scratch."""
-    if step == 1:
-        return part_of(array, place, size)
-    for c in range(size):
-        scratch[c] = array[np.uintp(place + c * step)]
-    return scratch
-
-
-def rows_of(arrays, scratch, place, step, size):
-    """Return the row at `place` of each of one to three arrays."""
+def rows_of(arrays, first, size):
+    """Return the row that begins at entry `first` of each of one to three arrays."""
 
 
 @overload(rows_of, jit_options=INLINED)
-def _rows_of(arrays, scratch, place, step, size):
-    def part(k):
-        def take(arrays, scratch, place, step, size):
-            own = part_of(scratch, k * size, size)
-            return gathered(arrays[k], own, place, step, size)
-
-        return njit(**INLINED)(take)
-
-    first, second, third = part(0), part(1), part(2)
-    if len(arrays) == 1:
-        return lambda arrays, scratch, place, step, size: (
-            first(arrays, scratch, place, step, size),
-        )
-    if len(arrays) == 2:
-        return lambda arrays, scratch, place, step, size: (
-            first(arrays, scratch, place, step, size),
-            second(arrays, scratch, place, step, size),
-        )
-    return lambda arrays, scratch, place, step, size: (
-        first(arrays, scratch, place, step, size),
-        second(arrays, scratch, place, step, size),
-        third(arrays, scratch, place, step, size),
-    )
+def _rows_of(arrays, first, size):
+    if len(arrays) == 0:
+        return lambda arrays, first, size: ()
+    return lambda arrays, first, size: (
+        part_of(arrays[0], first, size), *rows_of(arrays[1:], first, size),
+    )  # fmt: skip
 
 
 def parts_of(arrays, scratch, first, size):
@@ -106,27 +78,20 @@ def _parts_of(arrays, scratch, first, size):
     )
 
 
-def deliver(outs, parts, place, step, size, scale, counts, accumulate):
+def deliver(outs, parts, place, size, scale, counts, accumulate):
     """Write or add a row's scaled derivatives where they belong; zeros if it does not count."""
 
 
 @overload(deliver, jit_options=INLINED)
-def _deliver(outs, parts, place, step, size, scale, counts, accumulate):
+def _deliver(outs, parts, place, size, scale, counts, accumulate):
     if len(outs) == 0 or isinstance(outs[0], types.NoneType):
-        return lambda outs, parts, place, step, size, scale, counts, accumulate: None
+        return lambda outs, parts, place, size, scale, counts, accumulate: None
 
-    def implementation(outs, parts, place, step, size, scale, counts, accumulate):
+    def implementation(outs, parts, place, size, scale, counts, accumulate):
         for k in range(len(outs)):
-            part = parts[k]
-            if step == 1:
-                out = part_of(outs[k], place, size)
-                for c in range(size):
-                    put(out, c, scale * part[c] if counts else scale * 0, accumulate)
-            else:
-                out = outs[k]
-                for c in range(size):
-                    change = scale * part[c] if counts else scale * 0
-                    put(out, np.uintp(place + c * step), change, accumulate)
+            part, out = parts[k], part_of(outs[k], place, size)
+            for c in range(size):
+                put(out, c, scale * part[c] if counts else scale * 0, accumulate)
 
     return implementation
 
@@ -154,22 +119,19 @@ def row_block(
     """Return the sum of the losses of rows start to stop."""
     own_function()
     T = type(inputs[0][0])
-    inputs_size = len(inputs) * classes if inner > 1 else 0
-    outputs_size = (len(grads) + len(hesses)) * classes
-    memory = np.zeros(inputs_size + outputs_size, inputs[0].dtype)
+    memory = np.zeros((len(grads) + len(hesses)) * classes, inputs[0].dtype)
     # Views only: in the loop, to count references to an array would take as long as a short row.
-    grads, hesses = flattened(grads), flattened(hesses)
-    scratch = part_of(memory, outputs_size, inputs_size)
-    parts = parts_of(grads, part_of(memory, 0, outputs_size), 0, classes)
-    seconds = parts_of(hesses, part_of(memory, 0, outputs_size), len(grads) * classes, classes)
+    inputs, grads, hesses = flattened(inputs), flattened(grads), flattened(hesses)
+    parts = parts_of(grads, memory, 0, classes)
+    seconds = parts_of(hesses, memory, len(grads) * classes, classes)
     loss_sum = 0.0
     for r in range(start, stop):
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, r)
-        place = place_of_row(r, classes, inner)
+        place = r * classes
         counts = weight != 0.0
         loss, scale = T(0), 0.0
         if counts:
-            rows = rows_of(inputs, scratch, place, inner, classes)
+            rows = rows_of(inputs, place, classes)
             loss = T(weight) * T(row(*(rows + label_of(labels, label) + parts + seconds + options)))
             scale = share * weight
             if upstream is not None:
@@ -177,8 +139,8 @@ def row_block(
         loss_sum += np.float64(loss)
         if losses is not None:
             losses[r] = loss
-        deliver(grads, parts, place, inner, classes, T(scale), counts, accumulate)
-        deliver(hesses, seconds, place, inner, classes, T(scale), counts, None)
+        deliver(grads, parts, place, classes, T(scale), counts, accumulate)
+        deliver(hesses, seconds, place, classes, T(scale), counts, None)
     hold(memory)
     return loss_sum
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from fastloss._drivers.common import (
     LANES,
@@ -14,7 +13,7 @@ from fastloss._drivers.common import (
     live_weight,
 )  # fmt: skip
 from fastloss._drivers.tile import QUANTITIES, SCRATCH, quantity
-from fastloss._jit import LOOPS
+from fastloss._drivers.transposing import transpose
 from fastloss._llvm import (
     either,
     on_stack,
@@ -22,41 +21,9 @@ from fastloss._llvm import (
     part_of,
     part_of_if,
     scratch_for,
-    transpose_block,
 )
 
 tile: Any = None  # bound by the engine
-
-
-@njit(**LOOPS)
-def transpose(values, first, step, height, width, out, out_first, out_step):
-    """Write line i < height of `values` as column i of `out`, entry by entry j < width.
-
-    In squares of 8 or 4; the last ones are moved back into the array and do some entries twice.
-    """
-    own_function()
-    if min(height, width) >= 8:
-        for i in range(0, height, 8):
-            for j in range(0, width, 8):
-                y, x = min(i, height - 8), min(j, width - 8)
-                place, out_place = first + y * step + x, out_first + x * out_step + y
-                transpose_block(values, place, step, out, out_place, out_step, 8)
-    elif min(height, width) >= 4:
-        for i in range(0, height, 4):
-            for j in range(0, width, 4):
-                y, x = min(i, height - 4), min(j, width - 4)
-                place, out_place = first + y * step + x, out_first + x * out_step + y
-                transpose_block(values, place, step, out, out_place, out_step, 4)
-    elif height > width:
-        for j in range(width):
-            column = part_of(out, out_first + j * out_step, height)
-            for i in range(height):
-                column[i] = values[np.uintp(first + i * step + j)]
-    else:
-        for i in range(height):
-            line = part_of(values, first + i * step, width)
-            for j in range(width):
-                out[np.uintp(out_first + j * out_step + i)] = line[j]
 
 
 @inlined

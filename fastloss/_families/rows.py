@@ -17,6 +17,7 @@ from fastloss import _validate as check
 from fastloss._call import HESSIAN, Batch, Work
 from fastloss._digest import is_of_library, remember
 from fastloss._drivers import points
+from fastloss._drivers.entries import entry_block
 from fastloss._families.declaration import check_domains, declared, own_function
 from fastloss._interpreted import formula_of_rows
 from fastloss._jit import INLINED
@@ -165,24 +166,23 @@ class RowLoss(Loss):
         classes = shape[axis]
         before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
         inner = before if work.order == "F" else after
-        pred = work.grad.copy() if work.pred is None and work.grad is not None else work.pred
-        inputs = (pred, *(other.values for other in work.others))
+        inputs = (work.pred, *(other.values for other in work.others))
         labels, mass, function = None, None, self._scalar
         class_weight = batch.options.get("class_weight")
         class_weight = None if class_weight is None else flat(class_weight, "C")
+        staged = inner > 1 or work.pred is None
         if batch.target is not None and batch.target.ndim == batch.pred.ndim:
-            dense = work.target.astype(dtype, copy=False)
-            if class_weight is not None:
-                run = np.arange(dense.size) // inner % classes
-                dense, class_weight = dense * class_weight[run], None
+            dense = work.target
             inputs = (*inputs, dense)
             mass = dense if self._takes_labels else None
             function = self._dense_function or function
+            staged = staged or dense.dtype != dtype or class_weight is not None
         elif batch.target is not None:
             labels = work.target
+        staged = staged and getattr(function, "block", None) is not entry_block
         return _engine.Launch(
             _engine.rowwise_kernel,
-            (function, "dense" if labels is None else "labels"),
+            (function, "dense" if labels is None else "labels", staged),
             (
                 inputs,
                 labels,

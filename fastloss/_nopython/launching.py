@@ -159,6 +159,7 @@ class Launch:
             loss._row_function(True) if dense else loss._scalar,
             "labels" if self.labelled else "dense",
             False,
+            False,
         )
         arguments = [
             in_tuple(map(_flat, inputs)),
