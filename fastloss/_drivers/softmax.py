@@ -69,6 +69,29 @@ def rows_of_block(rows, classes):
     return step if step > least else least
 
 
+@inlined
+def masses_of_rows(dense, class_weight, classes, inner, row, stop, masses):
+    """Put the target masses of the next rows into `masses`; return of how many.
+
+    They are up to LANES rows that lie side by side in a class-first array, and are summed class by
+    class, or else a single row.
+    """
+    size = 1 if inner == 1 else min(LANES, stop - row, inner - row % inner)
+    place = place_of_row(row, classes, inner)
+    for i in range(size):
+        masses[i] = 0.0
+    for c in range(classes if inner > 1 else 0):
+        weight = 1.0 if class_weight is None else np.float64(class_weight[np.uintp(c)])
+        column = part_of(dense, place + c * inner, size)
+        for i in range(size):
+            masses[i] += np.float64(column[i]) * weight
+    if inner == 1:
+        for c in range(classes):
+            weight = 1.0 if class_weight is None else np.float64(class_weight[np.uintp(c)])
+            masses[0] += np.float64(dense[np.uintp(place + c)]) * weight
+    return size
+
+
 @njit(**LOOPS)
 def scan_mixed(
     labels, dense, others, mix, sample_weight, class_weight, ignore_index, classes, inner, start,
@@ -110,18 +133,14 @@ def scan_mixed(
                     if outside < 0 and other == OUTSIDE:
                         outside = start + i
     if dense is not None:
-        for row in range(start, stop):
-            weight = weight_of_row(sample_weight, None, 0, row)
-            if weight != 0.0:
-                place = place_of_row(row, classes, inner)
-                row_mass = 0.0
-                for c in range(classes):
-                    a = np.float64(dense[np.uintp(place + c * inner)])
-                    if class_weight is not None:
-                        a *= np.float64(class_weight[np.uintp(c)])
-                    row_mass += a
-                row_mass *= weight
+        masses, row = on_stack(np.float64, LANES), start
+        while row < stop:
+            size = masses_of_rows(dense, class_weight, classes, inner, row, stop, masses)
+            for i in range(size):
+                weight = weight_of_row(sample_weight, None, 0, row + i)
+                row_mass = masses[i] * weight if weight != 0.0 else 0.0
                 mass += row_mass if abs(row_mass) < np.inf else 0.0
+            row += size
     return mass, outside
 
 
@@ -134,12 +153,12 @@ def excess_of(dense, classes, inner, start, stop):
     """
     own_function()
     excess = 0.0
-    for row in range(start, stop):
-        place = place_of_row(row, classes, inner)
-        mass = 0.0
-        for c in range(classes):
-            mass += np.float64(dense[np.uintp(place + c * inner)])
-        excess += (mass if abs(mass) < np.inf else 0.0) - 1.0
+    masses, row = on_stack(np.float64, LANES), start
+    while row < stop:
+        size = masses_of_rows(dense, None, classes, inner, row, stop, masses)
+        for i in range(size):
+            excess += (masses[i] if abs(masses[i]) < np.inf else 0.0) - 1.0
+        row += size
     return excess
 
 
