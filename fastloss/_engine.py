@@ -153,22 +153,31 @@ def _rowwise_block(function: FunctionType, name: str) -> Function:
 
 
 @cache
-def _staged_block(function: FunctionType, name: str) -> Function:
+def _staged_block(function: FunctionType, name: str, staged: str) -> Function:
     """Return the block of a row loss behind the one that brings it rows to work on."""
-    bindings = {"block": _rowwise_block(function, name)}
-    return numba.njit(**LOOPS)(_clone(staging.staged_block, f"{name}.staged_block", bindings))
+    bring, bring_back = staging.WAYS[staged]
+    bindings = {
+        "block": _rowwise_block(function, name), "bring": bring, "bring_back": bring_back,
+    }  # fmt: skip
+    return numba.njit(**LOOPS)(_clone(staging.staged_block, f"{name}.{staged}_block", bindings))
 
 
 @cache
-def rowwise_kernel(function: FunctionType, kind: str, staged: bool, parallel: bool) -> Function:
+def rowwise_kernel(
+    function: FunctionType, kind: str, staged: str | None, parallel: bool
+) -> Function:
     """Return the driver that applies a loss's function of whole rows; `kind` is its target's.
 
-    `staged` says that its rows, or the memory of its gradient, are not as its block wants them.
+    `staged` says that its block can work neither on its rows nor on its columns as they lie: "rows"
+    or "columns" then, else None.
     """
     with _compiling:
         name = f"{function.__name__}.{kind}.{source_digest(function)}"
-        bindings = {"block": (_staged_block if staged else _rowwise_block)(function, name)}
-        name += ".staged" if staged else ""
+        if staged is None:
+            bindings = {"block": _rowwise_block(function, name)}
+        else:
+            bindings = {"block": _staged_block(function, name, staged)}
+            name += f".{staged}"
         name += ".parallel" if parallel else ".serial"
         return _compiled_driver(rowwise.rowwise_driver, bindings, name, parallel)
 
@@ -243,7 +252,7 @@ def rowwise_entry(
         "none": rowwise.plain_values if len(arrays) == gradients else rowwise.plain_gradients,
     }[kind]
     bindings = {
-        "driver": rowwise_kernel(function, "labels" if kind == "labels" else "dense", False, False),
+        "driver": rowwise_kernel(function, "labels" if kind == "labels" else "dense", None, False),
         "options": options,
         "count": gradients,
         "absent": (None,) * gradients,

@@ -125,7 +125,7 @@ def rows(
         inputs = (pred.ravel(), flat) if dense else (pred.ravel(),)
         return _engine.run(
             _engine.rowwise_kernel,
-            (function_of(dense), "dense" if dense else "labels", False),
+            (function_of(dense), "dense" if dense else "labels", None),
             (inputs, None if dense else flat, flat if dense and weighs else None,
              (None if grad is None else grad.ravel(),), (None,) * hessians, None, None, None, None,
              None, options[pred.dtype], -100, *pred.shape, 1, math.nan, 1.0),
@@ -177,7 +177,7 @@ def inputs(
                 return None
         value, _ = _engine.run(
             _engine.rowwise_kernel,
-            (function, "dense", False),
+            (function, "dense", None),
             (tuple(x.ravel() for x in arrays[:count]), None, None,
              tuple(x.ravel() for x in grads) or (None,) * count, (None,) * hessians, None, None,
              None, None, None, options[arrays[0].dtype], -100, *arrays[0].shape, 1, math.nan, 1.0),

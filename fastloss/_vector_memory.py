@@ -163,7 +163,13 @@ def lanes_with(typing_context, numbers, i, number, like):
 
 @intrinsic
 def store_some(typing_context, array, i, vector, size):
-    """Write a vector, or no more than its first `size` lanes, to the entries from i on."""
+    """Write a vector, or no more than its first `size` lanes, to the entries from i on.
+
+    To None nothing is written.
+    """
+    if isinstance(array, types.NoneType):
+        nothing = types.void(array, types.intp, vector, types.intp)
+        return nothing, lambda context, *others: context.get_dummy_value()
 
     def generate(context, builder, signature, arguments):
         target, start, values, size = arguments

@@ -221,6 +221,25 @@ def larger(typing_context, a, b):
     return a(a, a), generate
 
 
+def _lanes_that(sign):
+    """Return the intrinsic that compares the numbers of a vector's lanes with an integer."""
+
+    @intrinsic
+    def compare(typing_context, like, number):
+        def generate(context, builder, signature, arguments):
+            vector, number = arguments
+            number = copies(builder, builder.trunc(number, ir.IntType(32)), vector.type)
+            return builder.icmp_signed(sign, places(range(vector.type.count)), number)
+
+        return Mask(like)(like, types.intp), generate
+
+    return compare
+
+
+is_lane, before_lane = _lanes_that("=="), _lanes_that("<")
+"""For which lanes of a vector ``(like, number)`` their own number, from 0 on, is so."""
+
+
 @intrinsic
 def with_lane(typing_context, vector, lane, x):
     """Return a vector with x in one lane; the vector itself if it has no such lane."""

@@ -36,7 +36,6 @@ from numba import njit
 
 from fastloss._floats import at_least, at_most, maximum
 from fastloss._jit import INLINED, MATHEMATICS
-from fastloss._llvm import part_of
 from fastloss._math import exp_nonpositive, log
 from fastloss._vectors import choose, number
 
@@ -140,7 +139,7 @@ def mass_of_class(dense, hit, other_hit, mix, class_weight, smoothing, T):
     if smoothing is not None:
         mass = smoothing[0] * mass + smoothing[1]
     if class_weight is not None:
-        mass = mass * T(class_weight)
+        mass = mass * number(class_weight, T)
     return mass
 
 
@@ -215,16 +214,6 @@ def gradient_scale(share, weight, upstream, row, temperature):
     if temperature is not None:
         scale = quotient(scale, np.float64(temperature))
     return scale
-
-
-@inlined
-def store_for_powers(g, accumulate, scratch, first, size):
-    """Return where e goes: into the gradient's own memory if that is free, else into scratch."""
-    if g is None:
-        return scratch[:size]
-    if accumulate is not None:
-        return scratch[:size]
-    return part_of(g, first, size)
 
 
 @inlined

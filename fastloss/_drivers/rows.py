@@ -11,7 +11,7 @@ from fastloss._drivers.common import (
     class_of_label,
     clip_to,
     gradient_scale,
-    largest,
+    inlined,
     live_weight,
     log_sum_exp,
     mass_of_class,
@@ -19,17 +19,30 @@ from fastloss._drivers.common import (
     power,
     put,
     skip_row,
-    store_for_powers,
     z_of_label,
 )  # fmt: skip
 from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
 from fastloss._llvm import either, item, on_stack, own_function, part_of, unless
 from fastloss._math import exp_nonpositive, log
+from fastloss._vector_memory import load_some, store_some
+from fastloss._vectors import (
+    before_lane,
+    choose,
+    how_many,
+    is_lane,
+    lanes_of,
+    spread,
+    sum_of_lanes,
+    widened,
+)  # fmt: skip
 
 link: Any = None  # bound by the engine
 
 GROUP = 16
 """Rows of a group at most."""
+
+VECTORS = 16
+"""Vectors that are summed in the array's own precision before the sums move on to float64."""
 
 GROUP_CLASSES = 1024
 """Classes of all rows of a group at most, unless it is a single one: they stay in the L1 cache."""
@@ -148,147 +161,266 @@ def hard_rows(
     return loss_sum
 
 
+@inlined
+def masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, like, T):
+    """Return the target masses of the classes from i on, of which there are `there` more.
+
+    `hit` is the label of the row, `other_hit` the other one of mixed labels.
+    """
+    dense = load_some(t, i, 1, there, T(0))
+    weights = load_some(class_weight, i, 1, there, T(0))
+    hits, others = is_lane(like, hit - i), is_lane(like, other_hit - i)
+    masses = mass_of_class(dense, hits, others, mix, weights, smoothing, T)
+    if smoothing is not None:  # it gives all lanes some
+        masses = choose(before_lane(like, there), masses, T(0))
+    return masses
+
+
+@inlined
+def soft_sums(x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, temperature):
+    """Return the five sums of a row, and store its powers unless `powers` is None.
+
+    They are the powers but for those of the largest logits, the number of these, the masses of the
+    targets apart in the same way, and the gap.
+    """
+    T, lanes = type(x[0]), lanes_of(x)
+    zero = spread(T(0), 1)
+    rest, mass_rest, mass_tops, gap, tops = (
+        widened(zero), widened(zero), widened(zero), widened(zero), 0,
+    )  # fmt: skip
+    for first in range(0, x.size, VECTORS * lanes):
+        part_rest, part_mass_rest, part_mass_tops, part_gap = zero, zero, zero, zero
+        for i in range(first, min(first + VECTORS * lanes, x.size), lanes):
+            there = x.size - i
+            below = apart(load_some(x, i, 1, there, T(-np.inf)), top, temperature)
+            e = exp_nonpositive(below)
+            a = masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T)
+            store_some(powers, i, e, there)
+            is_top = e == T(1)
+            tops += how_many(is_top)
+            part_rest = part_rest + choose(is_top, T(0), e)
+            part_mass_rest = part_mass_rest + choose(is_top, T(0), a)
+            part_mass_tops = part_mass_tops + choose(is_top, a, T(0))
+            part_gap = part_gap - choose(a == T(0), T(0), a * below)  # 0 times -inf is 0 here
+        rest, gap = rest + widened(part_rest), gap + widened(part_gap)
+        mass_rest, mass_tops = (
+            mass_rest + widened(part_mass_rest),
+            mass_tops + widened(part_mass_tops),
+        )
+    return (
+        sum_of_lanes(rest), np.float64(tops), sum_of_lanes(mass_rest), sum_of_lanes(mass_tops),
+        sum_of_lanes(gap),
+    )  # fmt: skip
+
+
+@inlined
+def curved_sums(
+    link, x, t, g, top, rest, tops, hit, other_hit, mix, class_weight, smoothing, accumulate,
+    temperature, options,
+):  # fmt: skip
+    """Return the loss of a row of a curved loss, and what takes the masses' and the bend's place.
+
+    Stored and then added up: LLVM makes no vectors of sums of so much else.
+    """
+    T = type(x[0])
+    terms, bends, slopes, slopes_of_tops = (
+        on_stack(T, PIECE), on_stack(T, PIECE), on_stack(T, PIECE), on_stack(T, PIECE),
+    )  # fmt: skip
+    beyond, total = T(beyond_one_top(rest, tops)), T(rest + tops)
+    loss, bend, mass_rest, mass_tops = 0.0, 0.0, 0.0, 0.0
+    for first in range(0, x.size, PIECE):
+        size = min(PIECE, x.size - first)
+        piece, t_piece = part_of(x, first, size), part_of(t, first, size)
+        g_piece, w_piece = part_of(g, first, size), part_of(class_weight, first, size)
+        for c in range(size):
+            e = again(g_piece, piece, c, top, accumulate, temperature)
+            a = mass_of_class(
+                item(t_piece, c), hit - first == c, other_hit - first == c, mix, item(w_piece, c),
+                smoothing, T,
+            )  # fmt: skip
+            is_top, absent = e == T(1), a == T(0)
+            near = apart(top, piece[c], temperature)
+            one_loss, one_slope, one_bend = link(
+                beyond if is_top else total - e, e, near, T(1), *options
+            )
+            terms[c] = T(0) if absent else a * one_loss
+            bends[c] = T(0) if absent else a * one_bend
+            b = T(0) if absent else a * one_slope
+            slopes[c], slopes_of_tops[c] = T(0) if is_top else b, b if is_top else T(0)
+        for c in range(size):
+            loss += np.float64(terms[c])
+            bend += np.float64(bends[c])
+            mass_rest += np.float64(slopes[c])
+            mass_tops += np.float64(slopes_of_tops[c])
+    return loss, bend, mass_rest, mass_tops
+
+
 def soft_rows(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
     clip, accumulate, options, curved, temperature, z_loss, others, mix, ignore_index, classes,
     inner, start, stop, share,
 ):  # fmt: skip
-    """Return the sum of the losses of rows start to stop: contiguous classes, soft targets."""
+    """Return the sum of the losses of rows start to stop: contiguous classes, soft targets.
+
+    Short rows go in groups, step by step, as in `hard_rows`.
+    """
     own_function()
     source = either(logits, grad)
-    T = type(source[0])
-    scratch = on_stack(T, PIECE)
+    T, lanes = type(source[0]), lanes_of(source)
+    hits, other_hits, weights = (
+        on_stack(np.intp, GROUP), on_stack(np.intp, GROUP), on_stack(np.float64, GROUP),
+    )  # fmt: skip
+    top, rest, tops, mass_rest, mass_tops, gap = (
+        on_stack(T, GROUP), on_stack(np.float64, GROUP), on_stack(np.float64, GROUP),
+        on_stack(np.float64, GROUP), on_stack(np.float64, GROUP), on_stack(np.float64, GROUP),
+    )  # fmt: skip
+    scales, pulls, bends, at_top = (
+        on_stack(np.float64, GROUP), on_stack(np.float64, GROUP), on_stack(np.float64, GROUP),
+        on_stack(T, GROUP),
+    )  # fmt: skip
+    factors, minuses, inverses = on_stack(T, GROUP), on_stack(T, GROUP), on_stack(T, GROUP)
+    group = min(GROUP, max(1, GROUP_CLASSES // classes))
     loss_sum = 0.0
-    for row in range(start, stop):
-        label, weight = live_weight(labels, ignore_index, classes, sample_weight, None, row)
-        other = np.int64(0)
-        if others is not None:
-            other = class_of_label(others[row], ignore_index, classes)
-        x = part_of(source, row * classes, classes)
-        t = part_of(dense, row * classes, classes)
-        g = part_of(grad, row * classes, classes)
-        h = part_of(hess, row * classes, classes)
-        if weight == 0.0 or other < 0:
-            skip_row(g, h, losses, row, accumulate)
-            continue
-        top = largest(x)
-        rest, tops, mass_rest, mass_tops, gap = 0.0, 0.0, 0.0, 0.0, 0.0
-        for first in range(0, classes, PIECE):
-            size = min(PIECE, classes - first)
-            piece = part_of(x, first, size)
-            t_piece = part_of(t, first, size)
-            w_piece = part_of(class_weight, first, size)
-            powers = store_for_powers(g, accumulate, scratch, first, size)
-            part_rest, part_tops, part_mass_rest, part_mass_tops, part_gap = (
-                T(0), T(0), T(0), T(0), T(0),
-            )  # fmt: skip
-            hit, other_hit = label - first, other - first
-            for c in range(size):
-                below = apart(piece[c], top, temperature)
-                e = exp_nonpositive(below)
-                a = mass_of_class(
-                    item(t_piece, c), hit == c, other_hit == c, mix, item(w_piece, c), smoothing, T
-                )
-                powers[c] = e
-                is_top = e == T(1)
-                part_rest += T(0) if is_top else e
-                part_tops += T(1) if is_top else T(0)
-                part_mass_rest += T(0) if is_top else a
-                part_mass_tops += a if is_top else T(0)
-                part_gap -= T(0) if a == T(0) else a * below  # 0 times -inf is 0 here
-            rest += np.float64(part_rest)
-            tops += np.float64(part_tops)
-            mass_rest += np.float64(part_mass_rest)
-            mass_tops += np.float64(part_mass_tops)
-            gap += np.float64(part_gap)
-        total = rest + tops
-        mass = mass_rest + mass_tops
-        loss, slope, bend = link(beyond_one_top(rest, tops), 1.0, gap, mass, *options)
-        if curved is not None:
-            loss, mass_rest, mass_tops, slope, bend = 0.0, 0.0, 0.0, 1.0, 0.0
-            for c in range(classes):
-                e = again(g, x, c, top, accumulate, temperature)
-                a = mass_of_class(
-                    item(t, c), label == c, other == c, mix, item(class_weight, c), smoothing, T
-                )
-                remote = beyond_one_top(rest, tops) if e == T(1) else total - np.float64(e)
-                near = np.float64(apart(top, x[c], temperature))
-                one_loss, one_slope, one_bend = link(remote, np.float64(e), near, 1.0, *options)
-                loss += 0.0 if a == T(0) else a * one_loss
-                bend += 0.0 if a == T(0) else a * one_bend
-                b = 0.0 if a == T(0) else a * one_slope
-                mass_rest += 0.0 if e == T(1) else b
-                mass_tops += b if e == T(1) else 0.0
-            mass = mass_rest + mass_tops
-        excess = 0.0
-        if z_loss is not None:
-            log_sum = log_sum_exp(np.float64(top), total, temperature)
-            loss += np.float64(z_loss) * log_sum * log_sum
-            excess = 2.0 * np.float64(z_loss) * log_sum
-        inverse = T(1.0 / total)
-        if clip is not None:
-            loss = 0.0
-            for c in range(classes):
-                e = again(g, x, c, top, accumulate, temperature)
-                a = mass_of_class(
-                    item(t, c), label == c, other == c, mix, item(class_weight, c), smoothing, T
-                )
-                p_log = a * log(clip_to(e * inverse, clip))
-                loss -= np.float64(T(0) if a == T(0) else p_log)
-        loss_sum += weight * loss
-        if losses is not None:
-            losses[row] = T(weight * loss)
+    for first in range(start, stop, group):
+        rows = min(group, stop - first)
+        for r in range(rows):
+            hits[r], weights[r] = live_weight(
+                labels, ignore_index, classes, sample_weight, None, first + r
+            )
+            if others is not None:
+                other_hits[r] = class_of_label(others[first + r], ignore_index, classes)
+                weights[r] = weights[r] if other_hits[r] >= 0 else 0.0
+            top[r], rest[r], tops[r] = T(0), 0.0, 1.0  # of a row that does not count
+            mass_rest[r], mass_tops[r], gap[r] = 0.0, 0.0, 0.0
+            if weights[r] != 0.0:
+                top[r] = largest_entry(part_of(source, (first + r) * classes, classes), None)
+        for r in range(rows):
+            if weights[r] != 0.0:
+                rest[r], tops[r], mass_rest[r], mass_tops[r], gap[r] = soft_sums(
+                    part_of(source, (first + r) * classes, classes),
+                    part_of(dense, (first + r) * classes, classes),
+                    unless(accumulate, part_of(grad, (first + r) * classes, classes)),
+                    top[r], hits[r], other_hits[r], mix, class_weight, smoothing, temperature,
+                )  # fmt: skip
+
+        for r in range(rows):  # those that do not count too: their results are not looked at
+            weight, total = weights[r], rest[r] + tops[r]
+            loss, slope, _ = link(
+                beyond_one_top(rest[r], tops[r]), 1.0, gap[r], mass_rest[r] + mass_tops[r], *options
+            )
+            if curved is not None:
+                loss, slope = 0.0, 1.0
+                if weight != 0.0:
+                    loss, bends[r], mass_rest[r], mass_tops[r] = curved_sums(
+                        link, part_of(source, (first + r) * classes, classes),
+                        part_of(dense, (first + r) * classes, classes),
+                        part_of(grad, (first + r) * classes, classes),
+                        top[r], rest[r], tops[r], hits[r], other_hits[r], mix, class_weight,
+                        smoothing, accumulate, temperature, options,
+                    )  # fmt: skip
+            excess, inverse = 0.0, T(1.0 / total)
+            if z_loss is not None:
+                log_sum = log_sum_exp(np.float64(top[r]), total, temperature)
+                loss += np.float64(z_loss) * log_sum * log_sum
+                excess = 2.0 * np.float64(z_loss) * log_sum
+            if clip is not None:
+                loss = 0.0
+                x = part_of(source, (first + r) * classes, classes)
+                t = part_of(dense, (first + r) * classes, classes)
+                g = part_of(grad, (first + r) * classes, classes)
+                for c in range(classes if weight != 0.0 else 0):
+                    e = again(g, x, c, top[r], accumulate, temperature)
+                    a = mass_of_class(
+                        item(t, c), hits[r] == c, other_hits[r] == c, mix, item(class_weight, c),
+                        smoothing, T,
+                    )  # fmt: skip
+                    p_log = a * log(clip_to(e * inverse, clip))
+                    loss -= np.float64(T(0) if a == T(0) else p_log)
+            loss = weight * loss if weight != 0.0 else 0.0
+            loss_sum += loss
+            if losses is not None:
+                losses[first + r] = T(loss)
+            if grad is not None:
+                scale = gradient_scale(share, weight, upstream, first + r, temperature)
+                pull = scale * (slope * (mass_rest[r] + mass_tops[r]) + excess)
+                alone = slope * (mass_rest[r] - mass_tops[r] * rest[r]) + excess
+                scales[r], pulls[r], at_top[r] = scale, pull, T(scale * alone / total)
+                factors[r], minuses[r], inverses[r] = T(pull / total), T(scale * slope), inverse
 
         if grad is not None:
-            scale = gradient_scale(share, weight, upstream, row, temperature)
-            pull = scale * (slope * mass + excess)
-            unique = tops == 1.0
-            if hess is not None:
-                second = per_temperature(pull, temperature)
-                for c in range(h.size):
-                    p = power(g, x, c, top, accumulate, temperature) * inverse
-                    h[c] = T(second) * (p * (T(1) - p))
-                if curved is not None:
-                    unit = per_temperature(scale, temperature)
+            for r in range(rows):
+                x = part_of(source, (first + r) * classes, classes)
+                t = part_of(dense, (first + r) * classes, classes)
+                g = part_of(grad, (first + r) * classes, classes)
+                h = part_of(hess, (first + r) * classes, classes)
+                hit, other_hit = hits[r], other_hits[r]
+                if weights[r] == 0.0:
+                    skip_row(g, h, None, first + r, accumulate)
+                    continue
+                total = rest[r] + tops[r]
+                beyond, rounded_total = T(beyond_one_top(rest[r], tops[r])), T(total)
+                factor, minus, inverse = factors[r], minuses[r], inverses[r]
+                if hess is not None:
+                    second = per_temperature(pulls[r], temperature)
                     for c in range(h.size):
-                        e = power(g, x, c, top, accumulate, temperature)
+                        p = power(g, x, c, top[r], accumulate, temperature) * inverse
+                        h[c] = T(second) * (p * (T(1) - p))
+                    if curved is not None:
+                        unit = per_temperature(scales[r], temperature)
+                        for c in range(h.size):
+                            e = power(g, x, c, top[r], accumulate, temperature)
+                            a = mass_of_class(
+                                item(t, c), hit == c, other_hit == c, mix, item(class_weight, c),
+                                smoothing, T,
+                            )  # fmt: skip
+                            remote = beyond if e == T(1) else rounded_total - e
+                            near = apart(top[r], x[c], temperature)
+                            one_bend = link(remote, e, near, T(1), *options)[2]
+                            k = 0.0 if a == T(0) else np.float64(a * one_bend)
+                            p, q = np.float64(e) / total, np.float64(remote) / total
+                            h[c] += T(unit * (k * q * q + (bends[r] - k) * p * p))
+                    if z_loss is not None:
+                        twice = 2.0 * np.float64(z_loss)
+                        square = per_temperature(scales[r] * twice, temperature)
+                        for c in range(h.size):
+                            p = power(g, x, c, top[r], accumulate, temperature) * inverse
+                            h[c] += T(square) * (p * p)
+                if clip is not None:
+                    for c in range(g.size):
+                        p = power(g, x, c, top[r], accumulate, temperature) * inverse
                         a = mass_of_class(
-                            item(t, c), label == c, other == c, mix, item(class_weight, c),
+                            item(t, c), hit == c, other_hit == c, mix, item(class_weight, c),
                             smoothing, T,
                         )  # fmt: skip
-                        remote = beyond_one_top(rest, tops) if e == T(1) else total - np.float64(e)
-                        near = np.float64(apart(top, x[c], temperature))
-                        one_bend = link(remote, np.float64(e), near, 1.0, *options)[2]
-                        k = 0.0 if a == T(0) else a * one_bend
-                        p, q = np.float64(e) / total, remote / total
-                        h[c] += T(unit * (k * q * q + (bend - k) * p * p))
-                if z_loss is not None:
-                    square = per_temperature(scale * (2.0 * np.float64(z_loss)), temperature)
-                    for c in range(h.size):
-                        p = power(g, x, c, top, accumulate, temperature) * inverse
-                        h[c] += T(square) * (p * p)
-            minus = T(scale * slope)
-            if clip is None:
-                factor = T(pull / total)
-                at_top = T(scale * (slope * (mass_rest - mass_tops * rest) + excess) / total)
-                for c in range(g.size):
-                    e = power(g, x, c, top, accumulate, temperature)
-                    a = mass_of_class(
-                        item(t, c), label == c, other == c, mix, item(class_weight, c), smoothing, T
-                    )
-                    if curved is not None:
-                        remote = beyond_one_top(rest, tops) if e == T(1) else total - np.float64(e)
-                        near = np.float64(apart(top, x[c], temperature))
-                        one_slope = link(remote, np.float64(e), near, 1.0, *options)[1]
-                        a = T(0) if a == T(0) else T(a * one_slope)
-                    change = at_top if unique and e == T(1) else factor * e - minus * a
-                    put(g, c, change, accumulate)
-            else:
-                for c in range(g.size):
-                    p = power(g, x, c, top, accumulate, temperature) * inverse
-                    q = clip_to(p, clip)
-                    a = mass_of_class(
-                        item(t, c), label == c, other == c, mix, item(class_weight, c), smoothing, T
-                    )
-                    put(g, c, T(pull) * q - minus * a, accumulate)
+                        put(g, c, T(pulls[r]) * clip_to(p, clip) - minus * a, accumulate)
+                elif curved is not None:
+                    for c in range(g.size):
+                        e = power(g, x, c, top[r], accumulate, temperature)
+                        a = mass_of_class(
+                            item(t, c), hit == c, other_hit == c, mix, item(class_weight, c),
+                            smoothing, T,
+                        )  # fmt: skip
+                        remote = beyond if e == T(1) else rounded_total - e
+                        near = apart(top[r], x[c], temperature)
+                        one_slope = link(remote, e, near, T(1), *options)[1]
+                        a = T(0) if a == T(0) else a * one_slope
+                        change = factor * e - minus * a
+                        change = at_top[r] if tops[r] == 1.0 and e == T(1) else change
+                        put(g, c, change, accumulate)
+                else:
+                    one_of_top = T(1) if tops[r] == 1.0 else T(2)  # no power is 2
+                    for i in range(0, classes, lanes):
+                        there = classes - i
+                        if accumulate is None:
+                            e = load_some(g, i, 1, there, T(0))
+                        else:
+                            here = load_some(x, i, 1, there, T(-np.inf))
+                            e = exp_nonpositive(apart(here, top[r], temperature))
+                        a = masses_of_vector(
+                            t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T
+                        )
+                        change = choose(e == one_of_top, at_top[r], factor * e - minus * a)
+                        if accumulate is not None:
+                            change = load_some(g, i, 1, there, T(0)) + change
+                        store_some(g, i, change, there)
     return loss_sum

@@ -4,22 +4,25 @@ A block wants the numbers of a row side by side, all of one type, and memory for
 is not the inputs'. Whatever lies otherwise is staged here: class-first arrays and Fortran order,
 targets that are bools or integers, targets to be multiplied by class weights, and a gradient in the
 place of its input (then the first of the inputs is None). Groups of rows that the cache can hold
-are brought into scratch, the block works on them, and their derivatives are brought back.
+are brought into scratch, the block works on them, and their derivatives are brought back. The
+engine binds what does that: for rows whose numbers lie side by side, or for columns (`WAYS`).
 """
 
 from typing import Any
 
 import numpy as np
-from numba import types
+from numba import njit, types
 from numba.extending import overload
 
 from fastloss._drivers.common import inlined
 from fastloss._drivers.rowwise import parts_of
-from fastloss._drivers.transposing import bring, bring_back
-from fastloss._jit import INLINED
+from fastloss._drivers.transposing import columns_from_rows, rows_from_columns
+from fastloss._jit import INLINED, LOOPS
 from fastloss._llvm import flattened, hold, own_function, part_of
 
-block: Any = None  # bound by the engine
+block: Any = None  # bound by the engine, like the others here
+bring: Any = None
+bring_back: Any = None
 
 MOST, LINE = 64, 16
 """Rows of a group: no more, and if possible a multiple, as so many floats fill a cache line."""
@@ -46,36 +49,65 @@ def _sources_of(inputs, grads):
     return lambda inputs, grads: inputs
 
 
-def bring_all(arrays, first, rows, classes, inner, parts):
+def bring_all(bring, arrays, first, rows, classes, inner, parts):
     """Bring rows of each of the arrays into its part of the scratch; arrays may be None."""
 
 
 @overload(bring_all, jit_options=INLINED)
-def _bring_all(arrays, first, rows, classes, inner, parts):
+def _bring_all(bring, arrays, first, rows, classes, inner, parts):
     if len(arrays) == 0 or isinstance(arrays[0], types.NoneType):
-        return lambda arrays, first, rows, classes, inner, parts: None
+        return lambda bring, arrays, first, rows, classes, inner, parts: None
 
-    def implementation(arrays, first, rows, classes, inner, parts):
-        bring(arrays[0], first, rows, classes, inner, parts[0])
-        bring_all(arrays[1:], first, rows, classes, inner, parts[1:])
+    def of_one_type(bring, arrays, first, rows, classes, inner, parts):
+        for k in range(len(arrays)):
+            bring(arrays[k], first, rows, classes, inner, parts[k])
 
-    return implementation
+    def but_the_target(bring, arrays, first, rows, classes, inner, parts):
+        bring_all(bring, arrays[:-1], first, rows, classes, inner, parts[:-1])
+        bring(arrays[-1], first, rows, classes, inner, parts[-1])
+
+    return of_one_type if isinstance(arrays, types.UniTuple) else but_the_target
 
 
-def bring_all_back(parts, arrays, first, rows, classes, inner):
+def bring_all_back(bring_back, parts, arrays, first, rows, classes, inner):
     """Bring rows from the scratch back to each of the arrays, which may be None."""
 
 
 @overload(bring_all_back, jit_options=INLINED)
-def _bring_all_back(parts, arrays, first, rows, classes, inner):
+def _bring_all_back(bring_back, parts, arrays, first, rows, classes, inner):
     if len(arrays) == 0 or isinstance(arrays[0], types.NoneType):
-        return lambda parts, arrays, first, rows, classes, inner: None
+        return lambda bring_back, parts, arrays, first, rows, classes, inner: None
 
-    def implementation(parts, arrays, first, rows, classes, inner):
-        bring_back(parts[0], arrays[0], first, rows, classes, inner)
-        bring_all_back(parts[1:], arrays[1:], first, rows, classes, inner)
+    def implementation(bring_back, parts, arrays, first, rows, classes, inner):
+        for k in range(len(arrays)):
+            bring_back(parts[k], arrays[k], first, rows, classes, inner)
 
     return implementation
+
+
+@njit(**LOOPS)
+def rows_from_rows(array, first, rows, classes, inner, out):
+    """Copy neighbouring rows, as numbers of the type of `out`."""
+    own_function()
+    T, here = type(out[0]), part_of(array, first * classes, rows * classes)
+    for i in range(here.size):
+        out[i] = T(here[i])
+
+
+@njit(**LOOPS)
+def rows_to_rows(values, array, first, rows, classes, inner):
+    """Copy contiguous rows to where `rows_from_rows` takes them from."""
+    own_function()
+    here = part_of(array, first * classes, rows * classes)
+    for i in range(here.size):
+        here[i] = values[i]
+
+
+WAYS: dict[str, tuple[Any, Any]] = {
+    "rows": (rows_from_rows, rows_to_rows),
+    "columns": (rows_from_columns, columns_from_rows),
+}
+"""How rows are brought, and brought back, by how they lie: `inner` is 1, or more."""
 
 
 def staged_block(
@@ -101,7 +133,7 @@ def staged_block(
     loss_sum = 0.0
     for first in range(start, stop, group):
         rows = min(group, stop - first)
-        bring_all(inputs, first, rows, classes, inner, rows_in)
+        bring_all(bring, inputs, first, rows, classes, inner, rows_in)
         if labels is None and class_weight is not None:
             dense = rows_in[-1]
             for r in range(rows):
@@ -109,13 +141,13 @@ def staged_block(
                 for c in range(classes):
                     row[c] *= class_weight[c]
         if accumulate is not None:
-            bring_all(grads, first, rows, classes, inner, rows_out)
+            bring_all(bring, grads, first, rows, classes, inner, rows_out)
         loss_sum += block(
             rows_in, part_of(labels, first, rows), rows_out, seconds, part_of(losses, first, rows),
             part_of(sample_weight, first, rows), of_labels, part_of(upstream, first, rows),
             accumulate, options, ignore_index, classes, one, one - one, rows, share,
         )  # fmt: skip
-        bring_all_back(rows_out, grads, first, rows, classes, inner)
-        bring_all_back(seconds, hesses, first, rows, classes, inner)
+        bring_all_back(bring_back, rows_out, grads, first, rows, classes, inner)
+        bring_all_back(bring_back, seconds, hesses, first, rows, classes, inner)
     hold(memory)
     return loss_sum

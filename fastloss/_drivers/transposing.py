@@ -40,14 +40,9 @@ def transpose(values, first, step, height, width, out, out_first, out_step):
 
 
 @njit(**LOOPS)
-def bring(array, first, rows, classes, inner, out):
+def rows_from_columns(array, first, rows, classes, inner, out):
     """Copy neighbouring rows of an array of shape (…, classes, inner), flat, to contiguous ones."""
     own_function()
-    if inner == 1:
-        T, here = type(out[0]), part_of(array, first * classes, rows * classes)
-        for i in range(here.size):
-            out[i] = T(here[i])
-        return
     done = 0
     while done < rows:
         row = first + done
@@ -58,12 +53,9 @@ def bring(array, first, rows, classes, inner, out):
 
 
 @njit(**LOOPS)
-def bring_back(values, array, first, rows, classes, inner):
-    """Copy contiguous rows to where `bring` takes them from."""
+def columns_from_rows(values, array, first, rows, classes, inner):
+    """Copy contiguous rows to where `rows_from_columns` takes them from."""
     own_function()
-    if inner == 1:
-        part_of(array, first * classes, rows * classes)[:] = part_of(values, 0, rows * classes)
-        return
     done = 0
     while done < rows:
         row = first + done

@@ -156,5 +156,5 @@ class Embeddings:
             inputs, None, None, (out,), (), None, None, None, None, accumulate or None, options,
             -100, self.count, self.size, self.inner, 1.0, 1.0,
         )  # fmt: skip
-        variant = function, "dense", self.inner > 1
+        variant = function, "dense", "columns" if self.inner > 1 else None
         _engine.run(_engine.rowwise_kernel, variant, arguments, 0.0, 1)

@@ -170,16 +170,18 @@ class RowLoss(Loss):
         labels, mass, function = None, None, self._scalar
         class_weight = batch.options.get("class_weight")
         class_weight = None if class_weight is None else flat(class_weight, "C")
-        staged = inner > 1 or work.pred is None
+        odd = inner > 1 or work.pred is None
         if batch.target is not None and batch.target.ndim == batch.pred.ndim:
             dense = work.target
             inputs = (*inputs, dense)
             mass = dense if self._takes_labels else None
             function = self._dense_function or function
-            staged = staged or dense.dtype != dtype or class_weight is not None
+            odd = odd or dense.dtype != dtype or class_weight is not None
         elif batch.target is not None:
             labels = work.target
-        staged = staged and getattr(function, "block", None) is not entry_block
+        staged = None
+        if odd and getattr(function, "block", None) is not entry_block:  # it works on any
+            staged = "columns" if inner > 1 else "rows"
         return _engine.Launch(
             _engine.rowwise_kernel,
             (function, "dense" if labels is None else "labels", staged),

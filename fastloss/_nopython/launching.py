@@ -158,7 +158,7 @@ class Launch:
         self.bindings["driver"] = _engine.rowwise_kernel(
             loss._row_function(True) if dense else loss._scalar,
             "labels" if self.labelled else "dense",
-            False,
+            None,
             False,
         )
         arguments = [
