@@ -9,15 +9,13 @@ from fastloss._drivers.common import (
     LANES,
     OUTSIDE,
     TILE_CLASSES,
-    apart,
     class_of_label,
     inlined,
-    log_sum_exp,
     place_of_row,
     weight_of_mix,
     weight_of_row,
 )  # fmt: skip
-from fastloss._floats import maximum
+from fastloss._drivers.observing import observe
 from fastloss._jit import LOOPS
 from fastloss._llvm import (
     OVERLAP,
@@ -31,7 +29,6 @@ from fastloss._llvm import (
     part_of,
     shape_differs,
 )
-from fastloss._math import exp_nonpositive
 
 block: Any = None  # bound by the engine, like the others here
 driver: Any = None
@@ -179,48 +176,6 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
         labels, dense, None, None, sample_weight, class_weight, ignore_index, classes, inner,
         start, stop,
     )  # fmt: skip
-
-
-@njit(**LOOPS)
-def observe(
-    source, labels, others, temperature, lse, proba, ignore_index, classes, inner, start, stop
-):
-    """Write lse and the probabilities of rows start to stop; return how many labels come first.
-
-    A label does if its logit is the row's largest and no earlier class has the same. Rows that
-    do not count in the loss are seen here too, but their label is not.
-    """
-    own_function()
-    T = type(source[0])
-    hits = 0
-    for row in range(start, stop):
-        place = place_of_row(row, classes, inner)
-        top = source[np.uintp(place)]
-        for c in range(classes):
-            top = maximum(top, source[np.uintp(place + c * inner)])
-        if lse is not None or proba is not None:
-            total = 0.0
-            for c in range(classes):
-                e = exp_nonpositive(apart(source[np.uintp(place + c * inner)], top, temperature))
-                total += np.float64(e)
-            if lse is not None:
-                lse[row] = T(log_sum_exp(np.float64(top), total, temperature))
-            if proba is not None:
-                inverse = T(1.0 / total)
-                for c in range(classes):
-                    where = np.uintp(place + c * inner)
-                    proba[where] = exp_nonpositive(apart(source[where], top, temperature)) * inverse
-        if labels is not None:
-            label = class_of_label(labels[row], ignore_index, classes)
-            if others is not None:
-                other = class_of_label(others[row], ignore_index, classes)
-                label = label if other >= 0 else other
-            if label >= 0:
-                first = source[np.uintp(place + label * inner)] == top
-                for c in range(label):
-                    first = first and source[np.uintp(place + c * inner)] != top
-                hits += 1 if first else 0
-    return hits
 
 
 def softmax_driver(

@@ -166,6 +166,7 @@ class SoftmaxLoss(Loss):
         class_weight = options.pop("class_weight")
         others, share = options.pop("mixup", None), options.pop("share", None)
         outputs = options.pop("extra", {})
+        observed = outputs.keys() - {"n_valid"}  # by the kernel
         # Labels of a class whose weight is 0 have no mass, but a z-loss.
         smooth = smoothing > 0 or (z_loss > 0 and class_weight is not None)
         soft = dense or smooth or others is not None
@@ -194,7 +195,7 @@ class SoftmaxLoss(Loss):
             None if share is None else (dtype(share), dtype(1 - share)),
             flat_out(outputs.get("lse"), work.order),
             flat_out(outputs.get("proba"), work.order),
-            outputs.get("n_correct", np.zeros(MAX_BLOCKS, np.int64)) if outputs else None,
+            outputs.get("n_correct", np.zeros(MAX_BLOCKS, np.int64)) if observed else None,
             options["ignore_index"],
             before * after,
             classes,
