@@ -510,6 +510,28 @@ def test_embeddings_of_any_finite_size():
         np.testing.assert_allclose(by_anchor, [[0.6, 0.8]], rtol=1e-15)
 
 
+@every_dtype
+@pytest.mark.parametrize("p", [1.0, 1.5, 3.0, 7.25, 9.0])
+def test_distances_of_other_norms(p, dtype, rng):
+    """The loss is a single distance where anchor and negative agree; so is the gradient by b."""
+    a, b = (rng.normal(size=(5, 600)).astype(dtype) for _ in range(2))
+    a[1], b[2, ::2], a[3, 5] = b[1], a[2, ::2], 1e30
+    losses, (_, by_b, _) = fl.triplet_margin.value_and_grad(
+        a, b, a, p=p, margin=0.0, reduction="none"
+    )
+    ulp = np.finfo(dtype).eps / 2
+    with mp.workprec(200):
+        for k in range(5):
+            r = [mpf(float(y)) - mpf(float(x)) for x, y in zip(a[k], b[k], strict=True)]
+            true = _norm(r, p)
+            assert abs(mpf(float(losses[k])) - true) <= 8 * ulp * true
+            for found, part in zip(by_b[k], r, strict=True):
+                slope = mp.sign(part) * (abs(part) / true) ** (p - 1) if true else mpf(0)
+                # Every rounding of the ratio counts as often as the exponent says.
+                allowed = (8 + 4 * p) * ulp * abs(slope) + np.finfo(dtype).smallest_subnormal
+                assert abs(mpf(float(found)) - slope) <= allowed, (k, float(part))
+
+
 def test_info_nce_without_any_weight_has_no_gradient_whatever_stands_there():
     e, nans = np.eye(2, dtype="f4"), np.full((2, 2), np.nan, "f4")
     for reduction in ("mean", "sum"):

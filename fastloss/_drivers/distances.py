@@ -8,12 +8,17 @@ import numpy as np
 from numba import njit
 
 from fastloss._drivers.common import inlined, quotient
+from fastloss._drivers.row_vectors import PIECE
 from fastloss._floats import maximum
 from fastloss._jit import LOOPS, MATHEMATICS
-from fastloss._llvm import own_function
+from fastloss._llvm import on_stack, own_function, part_of
+from fastloss._math import exp, log
 
 LARGE, SMALL = 2.0**460, 2.0**-460
 """Squares of numbers beyond may overflow in float64, or vanish."""
+
+MULTIPLIED = 8
+"""Exponents up to which whole powers are multiplied out."""
 
 SHRINK, GROW = 2.0**-560, 2.0**760
 """Bring all larger numbers, and all smaller ones, between 2**-314 and 2**463."""
@@ -90,9 +95,38 @@ def distance_of_powers(x, y, p):
     largest = largest_entry(x, y)
     if largest == 0.0 or largest == np.inf:
         return largest
-    for d in range(x.size):
-        total += (abs(apart(x, y, d)) / largest) ** np.float64(p)
+    ratios, powers = on_stack(np.float64, PIECE), on_stack(np.float64, PIECE)
+    for first in range(0, x.size, PIECE):
+        size = min(PIECE, x.size - first)
+        x_piece, y_piece = part_of(x, first, size), part_of(y, first, size)
+        for d in range(size):
+            ratios[d] = abs(apart(x_piece, y_piece, d)) / largest
+        raise_to_power(ratios, size, np.float64(p), powers, x)
+        for d in range(size):
+            total += powers[d]
     return largest * total ** (1.0 / np.float64(p))
+
+
+@inlined
+def raise_to_power(bases, size, exponent, powers, like):
+    """Put the powers of float64 numbers >= 0 into `powers`, for results of the type of `like`.
+
+    A small whole exponent is multiplied out. Of others the logarithm's error, times the exponent,
+    is far below a float32; for float64 it needs the C library's power, which makes no vectors.
+    """
+    T = type(like[0])
+    if exponent <= MULTIPLIED and exponent == np.floor(exponent):
+        for d in range(size):
+            powers[d] = bases[d]
+        for _ in range(1, int(exponent)):
+            for d in range(size):
+                powers[d] *= bases[d]
+    elif T(1) + T(2.0**-40) == T(1):
+        for d in range(size):
+            powers[d] = exp(exponent * log(bases[d]))
+    else:
+        for d in range(size):
+            powers[d] = bases[d] ** exponent
 
 
 @inlined
@@ -120,9 +154,16 @@ def write_any_direction(x, y, p, norm, out):
         for d in range(x.size):
             out[d] = T(np.sign(apart(x, y, d)))
     else:
-        for d in range(x.size):
-            r = apart(x, y, d) * scale
-            out[d] = T(np.sign(r) * abs(r * inverse) ** (np.float64(p) - 1.0))
+        ratios, powers = on_stack(np.float64, PIECE), on_stack(np.float64, PIECE)
+        for first in range(0, x.size, PIECE):
+            size = min(PIECE, x.size - first)
+            x_piece, y_piece = part_of(x, first, size), part_of(y, first, size)
+            piece = part_of(out, first, size)
+            for d in range(size):
+                ratios[d] = abs((apart(x_piece, y_piece, d) * scale) * inverse)
+            raise_to_power(ratios, size, np.float64(p) - 1.0, powers, x)
+            for d in range(size):
+                piece[d] = T(np.copysign(powers[d], apart(x_piece, y_piece, d)))
 
 
 @njit(**MATHEMATICS)

@@ -45,9 +45,10 @@ def triplet_margin(
     Notes
     -----
     Gradients are triples: by a, b and c; so is `grad_out`. They are 0 where the loss is 0, and a
-    distance of 0 has gradient 0. The distances are within 8 ulp; the loss is that of their
-    difference. PyTorch adds 1e-6 to each difference, and optax 1e-6 to the sum of powers, without
-    absolute values, which is right for even `p` only; pass them ``eps=0``.
+    distance of 0 has gradient 0. The distances are within 8 ulp, and the gradients of p other than
+    2 within ``8 + 4 p``; the loss is that of the distances' difference. PyTorch adds 1e-6 to each
+    difference, and optax 1e-6 to the sum of powers, without absolute values, which is right for
+    even `p` only; pass them ``eps=0``.
 
     References
     ----------
