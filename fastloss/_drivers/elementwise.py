@@ -53,20 +53,20 @@ MAX_BLOCKS = 1024
 def spread(operand, start, out):
     """Fill `out` with the operand's numbers for the elements from `start` on."""
     values, run, period = operand
-    size = out.size
-    done = 0
-    while done < size:
-        position = (start + done) // run
-        length = min(size - done, (position + 1) * run - (start + done))
+    position, done = start // run, 0
+    behind, place = start - position * run, position % period
+    while done < out.size:
         if run == 1:
-            first = position % period
-            length = min(size - done, period - first)
-            source = values[first : first + length]
-            target = out[done : done + length]
+            length = min(out.size - done, period - place)
+            target, source = part_of(out, done, length), part_of(values, place, length)
             for i in range(length):
                 target[i] = source[i]
+            place += length
         else:
-            out[done : done + length] = values[position % period]
+            length = min(out.size - done, run - behind)
+            part_of(out, done, length)[:] = values[np.uintp(place)]
+            place, behind = place + 1, 0
+        place = 0 if place == period else place
         done += length
 
 
@@ -120,11 +120,18 @@ def weighted_block(
         for i in range(size):
             result = point(x[i], T(t[i]), *put_first(option, varying[i], options))
             loss, slope, curvature = result[0], result[1], result[2]
+            # Constants where there are none: to read ones would take a third of the time. (Of
+            # float64 with weights, LLVM makes vectors only if there are factors to be read too.)
+            w, f = T(1), T(1)
+            if weight is not None:
+                w, f = weights[i], factors[i]
+            if upstream is not None:
+                f = factors[i]
             # A weight of 0 hides whatever stands there, NaN included: a product would not.
-            counts = weights[i] != T(0)
-            loss = weights[i] * loss if counts else T(0)
+            counts = w != T(0)
+            loss = w * loss if counts else T(0)
             # In float64: 1 / W may be too large for the type, where all the weights are tiny.
-            factor = T(scale * np.float64(weights[i]) * np.float64(factors[i]))
+            factor = T(scale * np.float64(w) * np.float64(f))
             total += np.float64(loss)
             if losses is not None:
                 single[i] = loss
