@@ -337,6 +337,20 @@ def test_class_losses_take_weights_labels_and_dense_targets(classes, rng):
 
 
 @pytest.mark.thorough
+def test_row_losses_convert_and_weight_dense_targets(rng):
+    p, weight = rng.dirichlet(np.ones(4), 9), np.array([0.5, 2, 0, 3])
+    target = rng.integers(0, 2, (9, 4))
+    for name, keywords in (("dice", {}), ("categorical_cross_entropy", {"class_weight": weight})):
+        loss = getattr(fl, name)
+        for one in (target, target.astype(bool), target.astype(float)):
+            expected = loss.value_and_grad(p, one, **keywords)
+            call = f"fl.{name}.value_and_grad(p, t{', class_weight=w' if keywords else ''})"
+            got = compiled(call, p=p, t=one, w=weight)
+            assert got[0] == expected[0]
+            assert_same_bits(got[1], expected[1], name)
+
+
+@pytest.mark.thorough
 def test_weights_per_row_targets_of_integers_and_empty_arrays(rng):
     pred, weight = rng.standard_normal((6, 4)), rng.random(6)
     target = rng.integers(0, 2, (6, 4))

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastloss import softmax_cross_entropy
 
-from .common import DTYPES, LOSSES, SHAPES, Call, best_of, set_threads
+from .common import DTYPES, LOSSES, ROWS, SHAPES, Call, best_of, class_first, set_threads
 
 LARGE = [name for name in SHAPES if name != "small"]
 
@@ -54,6 +54,32 @@ class SmallCalls:
 
     def time_with_weights(self, *_):
         self.call.value_and_grad(sample_weight=self.weight, grad_out=self.call.out)
+
+
+class ClassFirst:
+    """Value and gradient of class-first arrays on one thread, beside the same rows side by side."""
+
+    params = ([name for name in LOSSES if ROWS & set(LOSSES[name])], DTYPES, ["few classes"])
+    param_names = ("loss", "dtype", "shape")
+    unit = "times the rows"
+
+    def setup(self, name, dtype, shape):
+        set_threads(1)
+        self.rows, self.columns = Call(name, dtype, shape), Call(name, dtype, shape)
+        if name == "info_nce":
+            raise NotImplementedError("its embeddings are a matrix")
+        groups = 16
+        self.columns.arrays = tuple(class_first(array, groups) for array in self.rows.arrays)
+        outs = self.rows.out
+        many = isinstance(outs, tuple)
+        laid = tuple(class_first(out, groups) for out in (outs if many else (outs,)))
+        self.columns.out = laid if many else laid[0]
+
+    def track_ratio_to_rows(self, *_):
+        rows = best_of(lambda: self.rows.value_and_grad(grad_out=self.rows.out))
+        return (
+            best_of(lambda: self.columns.value_and_grad(axis=1, grad_out=self.columns.out)) / rows
+        )
 
 
 class TrainingSteps:

@@ -134,6 +134,12 @@ class Call:
         return self.loss.value_and_grad(*self.arrays, **self.keywords, **keywords)
 
 
+def class_first(array, groups):
+    """Return rows, or numbers of rows, as a contiguous array of shape (groups, classes, rows)."""
+    array = array.reshape(groups, -1, *array.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim == 3 else array
+
+
 def set_threads(count):
     """Let Numba use so many threads; a machine with fewer skips the benchmark."""
     import numba

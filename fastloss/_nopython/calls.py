@@ -170,13 +170,12 @@ def _check_arrays(loss: Any, kinds: dict[str, Any]) -> None:
     if loss._target_name:
         target = kinds[loss._target_name]
         label, dense = targets_of(loss)
-        numbers = (T,) if loss.family == "rowwise" else (T, types.Integer, types.Boolean)
         labelled = label and _is_array(target, ndim - 1, types.Integer)
         expected = [f"a {ndim - 1}-dimensional C-contiguous array of integers"] * label + [
             array(ndim)
         ] * dense
-        expect(loss._target_name, labelled or (dense and _is_array(target, ndim, *numbers)),
-               " or ".join(expected))  # fmt: skip
+        numbers = dense and _is_array(target, ndim, T, types.Integer, types.Boolean)
+        expect(loss._target_name, labelled or numbers, " or ".join(expected))
     second = loss._properties.get("second")
     if second:
         named = [name for name in second if not is_absent(kinds[name])]
@@ -196,8 +195,6 @@ def _check_arrays(loss: Any, kinds: dict[str, Any]) -> None:
            array(" or ".join(map(str, ndims))))  # fmt: skip
     if not is_absent(kinds.get("class_weight", types.none)):
         expect("class_weight", _is_array(kinds["class_weight"], 1, T), array(1))
-        if loss.family == "rowwise":
-            expect("class_weight", labelled, "None with a dense target")
     if not is_absent(kinds.get("ignore_index", types.none)):
         expect("ignore_index", isinstance(kinds["ignore_index"], types.Integer), "an integer")
     reduction = kinds["reduction"]

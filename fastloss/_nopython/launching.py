@@ -155,10 +155,12 @@ class Launch:
         loss, dense = self.loss, self.target != "None" and not self.labelled
         inputs = [self.at[name] for name in self.inputs] + [self.target] * dense
         mass = _flat(self.target) if dense and loss._takes_labels else "None"
+        converted = dense and self.kinds[loss._target_name].dtype != self.bindings["T"]
+        staged = converted or (dense and self._at("class_weight") != "None")
         self.bindings["driver"] = _engine.rowwise_kernel(
             loss._row_function(True) if dense else loss._scalar,
             "labels" if self.labelled else "dense",
-            None,
+            "rows" if staged else None,
             False,
         )
         arguments = [
