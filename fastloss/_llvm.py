@@ -10,6 +10,7 @@ from numba.np.arrayobj import populate_array
 
 from fastloss._jit import INLINED, MATHEMATICS
 from fastloss._machine_code import make_block, make_part
+from fastloss._vectors import floats_of
 
 OVERLAP = -2
 """The status with which a driver refuses a gradient buffer that overlaps an input."""
@@ -218,10 +219,10 @@ def on_stack(typing_context, number, size):
 def transpose_block(typing_context, values, first, step, out, out_first, out_step, size):
     """Transpose a square: ``out[out_first + j * out_step + i] = values[first + i * step + j]``.
 
-    `size` is a literal power of 2. The rows are loaded as vectors, integers are converted to the
-    floats of `out`, and then changed in registers: at distances size / 2, ..., 2, 1, each pair of
-    rows swaps its off-diagonal halves. LLVM makes gathers of the plain loops, which take three to
-    five times as long.
+    `size` is a literal power of 2. The rows are loaded as vectors, integers and bools are converted
+    to the floats of `out`, and then they are changed in registers: at distances size / 2, ..., 2,
+    1, each pair of rows swaps its off-diagonal halves. LLVM makes gathers of the plain loops, which
+    take three to five times as long.
     """
     edge = size.literal_value
 
@@ -238,8 +239,7 @@ def transpose_block(typing_context, values, first, step, out, out_first, out_ste
             if values.dtype == out.dtype:
                 return line
             vector = ir.VectorType(context.get_data_type(out.dtype), edge)
-            signed = isinstance(values.dtype, types.Integer) and values.dtype.signed
-            return (builder.sitofp if signed else builder.uitofp)(line, vector)
+            return floats_of(builder, values.dtype, line, vector)
 
         def mixed(one, other, lanes):
             return builder.shuffle_vector(one, other, ir.VectorType(ir.IntType(32), edge)(lanes))

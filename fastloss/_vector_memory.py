@@ -5,7 +5,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastloss._vectors import Mask, Vector, copies, integers_of, places
+from fastloss._vectors import Mask, Vector, copies, floats_of, integers_of, places
 
 
 def _address(context, builder, kind, array, i, vector):
@@ -114,8 +114,8 @@ def _fills(builder, vector, size):
 def load_some(typing_context, array, i, registers, size, filling):
     """Return the vector that begins at entry i; the lanes from `size` on have `filling`.
 
-    Its numbers are of the type of `filling`: integers are converted, and then it is 0 that is
-    filled in. If the array is None, so is the vector.
+    Its numbers are of the type of `filling`: integers and bools are converted, and then it is 0
+    that is filled in. If the array is None, so is the vector.
     """
     if isinstance(array, types.NoneType):
         nothing = types.none(array, types.intp, registers, types.intp, filling)
@@ -138,10 +138,7 @@ def load_some(typing_context, array, i, registers, size, filling):
         result = builder.phi(stored)
         result.add_incoming(whole, after_whole)
         result.add_incoming(some, after_some)
-        if stored == vector:
-            return result
-        signed = isinstance(array.dtype, types.Integer) and array.dtype.signed
-        return (builder.sitofp if signed else builder.uitofp)(result, vector)
+        return result if stored == vector else floats_of(builder, array.dtype, result, vector)
 
     return kind(array, types.intp, registers, types.intp, filling), generate
 

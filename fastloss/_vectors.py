@@ -75,6 +75,17 @@ def constant(kind, value):
     return kind([value] * kind.count) if isinstance(kind, ir.VectorType) else kind(value)
 
 
+def floats_of(builder, kind, values, vector):
+    """Generate the numbers of a vector of integers or bools, of a Numba type, as floats.
+
+    Any byte that is not 0 is true: NumPy lets other bytes than 1 be read as a bool.
+    """
+    if isinstance(kind, types.Boolean):
+        values = builder.icmp_unsigned("!=", values, ir.Constant(values.type, None))
+    signed = isinstance(kind, types.Integer) and kind.signed
+    return (builder.sitofp if signed else builder.uitofp)(values, vector)
+
+
 def places(numbers):
     return ir.Constant(ir.VectorType(ir.IntType(32), len(numbers)), list(numbers))
 

@@ -401,7 +401,8 @@ def test_rows_that_are_brought_where_they_can_be_worked_on(loss, kind, options, 
         (fl.categorical_cross_entropy, "f4", {"class_weight": np.ones(5, "f4")}),
     ],
 )
-def test_staging_takes_memory_that_does_not_grow(loss, kind, options, rng):
+def test_staging_copies_no_array_in_python(loss, kind, options, rng):
+    """(Memory that kernels take is not traced; the goals in bench/goals.py hold that.)"""
     peaks = []
     for rows in (2000, 20_000):
         arrays = staged_case(loss, kind, (rows, 5), rng)
@@ -415,10 +416,11 @@ def test_staging_takes_memory_that_does_not_grow(loss, kind, options, rng):
 def test_in_place(loss, rng):
     if loss._other_names:
         pytest.skip("several gradients have no place to be in")
-    arrays = loss.sample(rng, "float32", (5, 4))
-    expected = loss.grad(*arrays)
-    assert loss.grad(*arrays, grad_out=arrays[0]) is arrays[0]
-    assert_same_bits(arrays[0], expected)
+    for order in "CF":
+        arrays = [array.copy(order) for array in loss.sample(rng, "float32", (5, 4))]
+        expected = loss.grad(*arrays)
+        assert loss.grad(*arrays, grad_out=arrays[0]) is arrays[0]
+        assert_same_bits(arrays[0], expected)
 
 
 @pytest.mark.parametrize("loss", [x for x in ROWS if x._properties["hessian"]], ids=repr)

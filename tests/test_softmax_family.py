@@ -551,3 +551,32 @@ def test_an_infinite_weight_has_an_infinite_hessian(classes, rng):
     )[2]
     assert np.isinf(hess[2]).all()
     assert np.isfinite(np.delete(hess, 2, axis=0)).all()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("loss", [fl.softmax_cross_entropy, *CURVED], ids=lambda loss: loss.name)
+@pytest.mark.parametrize("classes", [5, 40])
+def test_hessians_of_confident_one_hot_rows_are_those_of_labels(loss, classes):
+    """1 - p is the sum of the other classes in both, and not a difference of rounded numbers."""
+    labels = np.arange(12) % classes
+    logits = np.linspace(1, 18, 12)[:, None] * (labels[:, None] == np.arange(classes))
+    logits = logits.astype("f4")
+    one_hot = (labels[:, None] == np.arange(classes)).astype("f4")
+    expected = loss.value_grad_hess(logits.astype("f8"), labels)[2]
+    for target in (labels, one_hot):
+        hessian = loss.value_grad_hess(logits, target)[2]
+        np.testing.assert_allclose(hessian, expected, rtol=2e-5)
+
+
+@pytest.mark.parametrize("classes", [5, 40])
+def test_any_byte_that_is_not_0_is_true(classes, rng):
+    """What is left of an image of 0 and 255 that is viewed as bools."""
+    logits = rng.normal(size=(70, classes)).astype("f4")
+    bytes_ = rng.choice(np.array([0, 1, 2, 255], "u1"), logits.shape)
+    for order in "CF":
+        given = [array.copy(order) for array in (logits, bytes_)]
+        for loss in (fl.softmax_cross_entropy, fl.dice, fl.mse):
+            value, grad = loss.value_and_grad(given[0], given[1].view(bool))
+            expected = loss.value_and_grad(given[0], given[1] != 0)
+            assert value == expected[0]
+            assert_same_bits(grad, expected[1], loss.name)

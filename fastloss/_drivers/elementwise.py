@@ -98,7 +98,7 @@ def weighted_block(
     own_function()
     source = either(pred, grad)
     T = type(source[0])
-    weights = np.ones(CHUNK, source.dtype)
+    weights = np.empty(CHUNK, source.dtype)
     factors = np.ones(CHUNK, source.dtype)
     varying = np.empty(CHUNK, source.dtype)
     total = 0.0

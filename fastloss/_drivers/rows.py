@@ -363,8 +363,9 @@ def soft_rows(
                 if hess is not None:
                     second = per_temperature(pulls[r], temperature)
                     for c in range(h.size):
-                        p = power(g, x, c, top[r], accumulate, temperature) * inverse
-                        h[c] = T(second) * (p * (T(1) - p))
+                        e = power(g, x, c, top[r], accumulate, temperature)
+                        remote = beyond if e == T(1) else rounded_total - e
+                        h[c] = T(second) * ((e * inverse) * (remote * inverse))
                     if curved is not None:
                         unit = per_temperature(scales[r], temperature)
                         for c in range(h.size):

@@ -68,7 +68,7 @@ def rows_of_block(rows, classes):
 
 @inlined
 def masses_of_rows(dense, class_weight, classes, inner, row, stop, masses):
-    """Put the target masses of the next rows into `masses`; return of how many.
+    """Put the target masses of the next rows into `masses`; return how many they are.
 
     They are up to LANES rows that lie side by side in a class-first array, and are summed class by
     class, or else a single row.

@@ -346,18 +346,18 @@ def soft_tile(
                     other = others[i] == y
                 a = mass_of_class(item(row_t, i), labels[i] == y, other, mix, w, smoothing, T)
                 dead = labels[i] < 0
+                remote = rest[i] + tops[i] - e
+                remote = beyond_one_top(rest[i], tops[i]) if e == T(1) else remote
+                q = remote * inverse[i]  # 1 - p
                 if h is not None:
-                    curvature = factor[i] * (p * (T(1) - p))
+                    curvature = factor[i] * (p * q)
                     if z_loss is not None:
                         curvature += bent[i] * (p * p)
                 if curved is not None:
-                    remote = rest[i] + tops[i] - e
-                    remote = beyond_one_top(rest[i], tops[i]) if e == T(1) else remote
                     near = apart(top[i], row[i], temperature)
                     _, one_slope, one_bend = link(remote, e, near, T(1), *options)
                     if h is not None:
                         k = T(0) if a == T(0) else a * one_bend
-                        q = remote * inverse[i]
                         curvature += scales[i] * (k * (q * q) + (bent[i] - k) * (p * p))
                     a = T(0) if a == T(0) else a * one_slope
                 if h is not None:
