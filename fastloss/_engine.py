@@ -168,8 +168,8 @@ def rowwise_kernel(
 ) -> Function:
     """Return the driver that applies a loss's function of whole rows; `kind` is its target's.
 
-    `staged` says that its block can work neither on its rows nor on its columns as they lie: "rows"
-    or "columns" then, else None.
+    `staged` is "rows" or "columns", by how the numbers of a row lie, where its block cannot work on
+    them there, else None.
     """
     with _compiling:
         name = f"{function.__name__}.{kind}.{source_digest(function)}"
