@@ -804,15 +804,25 @@ def test_an_unaligned_buffer_opens_no_way_for_swapped_bytes(loss):
         loss.value_and_grad(*arrays, grad_out=np.zeros((6, 5), ">f4"))
 
 
-def test_a_row_with_nan_has_nan_in_its_gradients():
+@pytest.mark.parametrize("p", [2.0, 3.0])
+def test_a_row_with_nan_has_nan_in_its_gradients(p):
     anchor = np.array([[1.0, np.nan], [1.0, 0.0]])
-    losses, gradients = fl.triplet_margin.value_and_grad(
-        anchor, anchor + np.array([0.0, 1.0]), anchor + np.array([5.0, 0.0]), reduction="none"
-    )
-    assert np.isnan(losses[0])
-    for gradient in gradients:
-        assert np.isnan(gradient[0]).any()
-        assert np.isfinite(gradient[1]).all()
+    arrays = anchor, anchor + np.array([0.0, 1.0]), anchor + np.array([5.0, 0.0])
+    for method in (fl.triplet_margin.value_and_grad, fl.triplet_margin.reference):
+        losses, gradients = method(*arrays, p=p, margin=6.0, reduction="none")
+        assert np.isnan(losses[0])
+        for gradient in gradients:
+            assert np.isnan(gradient[0]).any()
+            assert np.isfinite(gradient[1]).all()
+
+
+def test_a_class_without_mass_may_hold_anything():
+    p, t = np.array([[0.5, np.nan, 0.5]]), np.array([[0.25, 0.0, 0.75]])
+    for method in (fl.categorical_cross_entropy.value_and_grad,
+                   fl.categorical_cross_entropy.reference):  # fmt: skip
+        loss, gradient = method(p, t)
+        assert loss == pytest.approx(np.log(2))
+        np.testing.assert_allclose(gradient, [[-0.5, 0, -1.5]])
 
 
 def test_info_nce_of_no_weight_is_zero_whatever_stands_there():

@@ -75,4 +75,5 @@ def _(probabilities, target, eps):
         eps = np.finfo(probabilities.real.dtype).eps
     below, above = probabilities.real < eps, probabilities.real > 1 - eps
     q = np.where(below, eps, np.where(above, 1 - eps, probabilities))
-    return -np.where(target == 0, 0, target * np.log(q)).sum(axis=-1), -target / q
+    absent = target == 0  # whatever stands there
+    return -np.where(absent, 0, target * np.log(q)).sum(axis=-1), np.where(absent, 0, -target / q)

@@ -111,7 +111,7 @@ def _(anchor, positive, negative, margin, p, swap):
         across = length(positive, negative)
         swapped = across.real < far.real
     rest = near - (np.where(swapped, across, far) if swap else far) + margin
-    active = (rest.real > 0)[..., None]
+    active = ~(rest.real <= 0)[..., None]  # NaN is no zero
     toward = np.where(active, direction(anchor, positive, near), 0)
     away = np.where(active & ~swapped[..., None], direction(anchor, negative, far), 0)
     aside = 0 * away
