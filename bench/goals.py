@@ -18,10 +18,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numba
 import numpy as np
+from suite.common import class_first as class_first_of
 
 import fastloss as fl
 from fastloss import _bench, _engine, _peers
@@ -125,23 +125,15 @@ def class_first(harness: Harness) -> Iterator[Result]:
             rows = harness.work(name, "float32", (65536, 10))
             first = replace(
                 rows,
-                pred=columns(rows.pred),
-                target=columns(rows.target),
-                more=tuple(map(columns, rows.more)),
+                pred=class_first_of(rows.pred, 16),
+                target=None if rows.target is None else class_first_of(rows.target, 16),
+                more=tuple(class_first_of(array, 16) for array in rows.more),
                 options={"axis": 1},
             )
             times = harness.times(
                 {"rows": _peers.build_fastloss(rows), "columns": _peers.build_fastloss(first)}
             )
             yield Result(f"{name} 16x10x4096: times its rows", times["columns"] / times["rows"], 2)
-
-
-def columns(array: Any) -> Any:
-    """Return rows, or numbers of rows, as a contiguous class-first array; None stays None."""
-    if array is None:
-        return None
-    array = array.reshape(16, 4096, *array.shape[1:])
-    return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim == 3 else array
 
 
 @goal

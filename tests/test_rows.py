@@ -381,7 +381,7 @@ def test_rows_that_are_brought_where_they_can_be_worked_on(loss, kind, options, 
 
     first = [np.ascontiguousarray(np.moveaxis(x, -1, 1)) if x.ndim == 3 else x for x in arrays]
     found, *derivatives = call(*first, axis=1, **keywords)
-    assert found == pytest.approx(value, rel=1e-6)
+    assert found == pytest.approx(value, rel=1e-13)  # the same losses, added in other groups
     for mine, theirs in zip(derivatives, expected, strict=True):
         for one, other in zip(tuple_of(mine), tuple_of(theirs), strict=True):
             assert_same_bits(np.ascontiguousarray(np.moveaxis(one, 1, -1)), other, loss.name)

@@ -8,6 +8,9 @@ from .common import DTYPES, LOSSES, ROWS, SHAPES, Call, best_of, class_first, se
 
 LARGE = [name for name in SHAPES if name != "small"]
 
+CLASS_LOSSES = [name for name in LOSSES if ROWS & set(LOSSES[name]) and name != "info_nce"]
+"""Those of rows of numbers; the embeddings of info_nce are a matrix."""
+
 
 class Throughput:
     """Value and gradient, and value alone, of arrays that make the loop dominate."""
@@ -59,27 +62,23 @@ class SmallCalls:
 class ClassFirst:
     """Value and gradient of class-first arrays on one thread, beside the same rows side by side."""
 
-    params = ([name for name in LOSSES if ROWS & set(LOSSES[name])], DTYPES, ["few classes"])
-    param_names = ("loss", "dtype", "shape")
+    params = (CLASS_LOSSES, DTYPES)
+    param_names = ("loss", "dtype")
     unit = "times the rows"
 
-    def setup(self, name, dtype, shape):
+    def setup(self, name, dtype):
         set_threads(1)
-        self.rows, self.columns = Call(name, dtype, shape), Call(name, dtype, shape)
-        if name == "info_nce":
-            raise NotImplementedError("its embeddings are a matrix")
-        groups = 16
-        self.columns.arrays = tuple(class_first(array, groups) for array in self.rows.arrays)
-        outs = self.rows.out
-        many = isinstance(outs, tuple)
-        laid = tuple(class_first(out, groups) for out in (outs if many else (outs,)))
-        self.columns.out = laid if many else laid[0]
+        rows, columns = Call(name, dtype, "few classes"), Call(name, dtype, "few classes")
+        columns.arrays = tuple(class_first(array, 16) for array in rows.arrays)
+        if isinstance(rows.out, tuple):
+            columns.out = tuple(class_first(out, 16) for out in rows.out)
+        else:
+            columns.out = class_first(rows.out, 16)
+        self.rows = lambda: rows.value_and_grad(grad_out=rows.out)
+        self.columns = lambda: columns.value_and_grad(axis=1, grad_out=columns.out)
 
     def track_ratio_to_rows(self, *_):
-        rows = best_of(lambda: self.rows.value_and_grad(grad_out=self.rows.out))
-        return (
-            best_of(lambda: self.columns.value_and_grad(axis=1, grad_out=self.columns.out)) / rows
-        )
+        return best_of(self.columns) / best_of(self.rows)
 
 
 class TrainingSteps:
