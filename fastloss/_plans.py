@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations, starmap
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -36,7 +36,10 @@ Taken = Callable[[Pool], Any]
 
 
 class Call(NamedTuple):
-    """A call whose arrays are all plain and contiguous: the key of its kind, and the arrays."""
+    """A call whose arrays are all plain and contiguous, in the order of C or of Fortran.
+
+    The key of its kind, and the arrays.
+    """
 
     key: tuple[Any, ...]
     inputs: list[Array]
@@ -71,9 +74,10 @@ def described(
     inputs: list[Array] = []
     outputs: list[Array] = []
     for array in arrays:
-        if type(array) is not np.ndarray or not array.flags.carray:
+        order = _order_of(array)
+        if order is None:
             return None
-        key += array.dtype, array.shape
+        key += array.dtype, array.shape, order
         inputs.append(array)
     for name, value in given.items():
         kind = type(value)
@@ -92,11 +96,20 @@ def described(
             return None
         key += name, kind, len(parts)
         for array in parts:
-            if type(array) is not np.ndarray or not array.flags.carray or not array.ndim:
+            order = _order_of(array)
+            if order is None or not array.ndim:
                 return None
-            key += array.dtype, array.shape
+            key += array.dtype, array.shape, order
             places.append(array)
     return Call(tuple(key), inputs, outputs)
+
+
+def _order_of(array: Any) -> Literal["C", "F"] | None:
+    """Return the order in which a plain array is contiguous, or None if it is another thing."""
+    if type(array) is not np.ndarray:
+        return None
+    flags = array.flags
+    return "C" if flags.carray else "F" if flags.farray else None
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,7 @@ class Plan:
     """
 
     launch: _engine.Launch
-    new: list[tuple[tuple[int, ...], np.dtype[Any]]]  # results that the call has no buffer for
+    new: list[tuple[tuple[int, ...], np.dtype[Any], Any]]  # results without a buffer in the call
     constants: Pool
     tuples: list[Taken]
     arguments: Taken
@@ -119,9 +132,9 @@ class Plan:
         if call.overlaps():
             return None
         arrays = call.inputs + call.outputs
-        for shape, dtype in self.new:
-            arrays.append(np.empty(shape, dtype))
-        pool: Pool = [array if array.ndim == 1 else array.reshape(-1) for array in arrays]
+        for form in self.new:
+            arrays.append(np.empty(*form))
+        pool: Pool = [array if array.ndim == 1 else array.ravel("K") for array in arrays]
         pool += self.constants
         for taken in self.tuples:
             pool.append(taken(pool))
@@ -184,7 +197,7 @@ def _planned(call: Call, launch: Any, results: tuple[Any, ...]) -> Plan | None:
     try:
         return Plan(
             replace(launch, arguments=()),
-            [(array.shape, array.dtype) for array in new],
+            [(array.shape, array.dtype, _order_of(array)) for array in new],
             constants,
             [_taken(made_of, pool) for made_of in tuples],
             _taken(launch.arguments, [*pool, *tuples]),

@@ -30,13 +30,17 @@ OF_CLASSES = (
 """Keywords of calls; words stand for arrays that are new in every call."""
 
 
-def new_call(loss, rng, keywords, shape=(17, 5)):
+def new_call(loss, rng, keywords, shape=(17, 5), order="C"):
     """Return the arrays and the keywords of a call, all of them new."""
-    arrays = loss.sample(rng, "float32", shape)
+    arrays = [np.asarray(array, order=order) for array in loss.sample(rng, "float32", shape)]
+
+    def laid(array):
+        return np.asarray(array, "float32", order=order)
+
     new = {
-        "weights": lambda: rng.uniform(0.5, 2, weight_shape(loss, arrays[0])).astype("float32"),
-        "class weights": lambda: rng.integers(0, 3, shape[-1]).astype("float32"),
-        "buffer": lambda: rng.uniform(size=shape).astype("float32"),
+        "weights": lambda: laid(rng.uniform(0.5, 2, weight_shape(loss, arrays[0]))),
+        "class weights": lambda: laid(rng.integers(0, 3, shape[-1])),
+        "buffer": lambda: laid(rng.uniform(size=shape)),
     }
     return arrays, {
         name: new[value]() if isinstance(value, str) and value in new else value
@@ -45,7 +49,7 @@ def new_call(loss, rng, keywords, shape=(17, 5)):
 
 
 def copied(keywords):
-    return {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
+    return {k: v.copy("K") if isinstance(v, np.ndarray) else v for k, v in keywords.items()}
 
 
 def results_in_full(loss, monkeypatch, method, arrays, keywords):
@@ -75,18 +79,19 @@ def count_full_checks(monkeypatch):
     return calls
 
 
-def assert_repeats(loss, method, keywords, rng, monkeypatch, **shape):
+def assert_repeats(loss, method, keywords, rng, monkeypatch, **form):
     """Assert that the third call of a kind is planned and gives what it would give unplanned."""
     checked = count_full_checks(monkeypatch)
     seen = []
     for number in range(4):
-        arrays, given = new_call(loss, rng, keywords, **shape)
+        arrays, given = new_call(loss, rng, keywords, **form)
         expected = results_in_full(loss, monkeypatch, method, arrays, given)
         del checked[:]
         results = getattr(loss, method)(*arrays, **given)
         assert checked.count(loss.name) == (number < 2)
         for result, truth in zip(flattened(results), flattened(expected), strict=True):
             assert type(result) is type(truth)
+            assert np.asarray(result).strides == np.asarray(truth).strides
             assert_same_bits(result, truth, f"call {number}")
         own = [id(x) for x in given.values()]
         new = [x for x in flattened(results) if isinstance(x, np.ndarray) and id(x) not in own]
@@ -108,6 +113,28 @@ def test_planned_calls_give_what_full_checks_give(loss, method, keywords, rng, m
             if name not in ("grad_out", "accumulate", "upstream")
         } or {"reduction": "sum"}
     assert_repeats(loss, method, keywords, rng, monkeypatch)
+
+
+@pytest.mark.parametrize("keywords", KEYWORDS, ids="-".join)
+@pytest.mark.parametrize("name", ["mse", "softmax_cross_entropy", "dice", "cosine_distance"])
+def test_planned_calls_of_fortran_arrays(name, keywords, rng, monkeypatch):
+    loss = getattr(fl, name)
+    if name == "cosine_distance":  # its buffers are a pair
+        keywords = {k: v for k, v in keywords.items() if k not in ("grad_out", "accumulate")}
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    assert_repeats(loss, "value_and_grad", {"reduction": "mean", **keywords}, rng, monkeypatch,
+                   order="F")  # fmt: skip
+
+
+def test_arrays_in_two_orders_are_not_planned_as_one(rng, monkeypatch):
+    """What is planned of one order must not be done with arrays in the other."""
+    monkeypatch.setattr(fl.mse, "_plans", _plans.Plans())
+    for orders in 3 * ["FF", "CC", "FC", "CF"]:
+        x, y = (np.asarray(rng.normal(size=(4, 4)), order=order) for order in orders)
+        loss, grad = fl.mse.value_and_grad(x, y, reduction="sum")
+        expected, expected_grad = fl.mse.reference(x, y, reduction="sum")
+        np.testing.assert_allclose(loss, expected, rtol=1e-14)
+        np.testing.assert_allclose(grad, expected_grad, rtol=1e-14)
 
 
 @pytest.mark.parametrize("keywords", OF_CLASSES, ids="-".join)
