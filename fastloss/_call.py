@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     weight_shapes: tuple[tuple[int, ...], ...]
     options: dict[str, Any]
     others: tuple[Array, ...] = ()  # further inputs that get a gradient, of pred's shape
+    extra: tuple[Array, ...] = ()  # what the loss gives beside them, on request
 
 
 class Other(NamedTuple):

@@ -107,7 +107,7 @@ class Evaluation(ABC):
             loss_out = given.get("loss_out")
             losses = buffer_for(name, loss_out, "loss_out", batch.shape, dtype, order, read)
         if pred.size == 0:
-            return None, self._results(given, 0.0, losses, grads, hesses)
+            return None, (*self._results(given, 0.0, losses, grads, hesses), *batch.extra)
 
         flat_losses = flat_out(losses, order)
         flat_grads = [flat_out(out, order) for out in grads]
@@ -142,7 +142,7 @@ class Evaluation(ABC):
             write_back(out, vector, order, accumulate)
         for out, vector in zip(hesses, flat_hesses, strict=True):
             write_back(out, vector, order, False)
-        return launch, self._results(given, value, losses, grads, hesses)
+        return launch, (*self._results(given, value, losses, grads, hesses), *batch.extra)
 
     def _results(
         self,

@@ -84,6 +84,9 @@ def described(
         if kind in SCALARS:
             key += name, kind, value if value else str(value)  # -0.0 equals 0.0
             continue
+        if kind is tuple and all(type(word) is str for word in value):
+            key += name, value
+            continue
         if name == "grad_out" and arrays and value is arrays[0]:  # in place: no input any more
             key += name, "in place"
             outputs.append(inputs.pop(0))

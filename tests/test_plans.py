@@ -26,6 +26,8 @@ OF_CLASSES = (
     {"class_weight": "class weights", "label_smoothing": 0.1, "ignore_index": 2},
     {"class_weight": "class weights", "z_loss": 0.5, "reduction": "sum"},
     {"temperature": 2.0, "axis": 1},
+    {"extra": ("lse", "proba", "n_correct", "n_valid"), "grad_out": "buffer"},
+    {"extra": ("n_valid", "n_correct"), "sample_weight": "weights", "ignore_index": 2},
 )
 """Keywords of calls; words stand for arrays that are new in every call."""
 
@@ -61,7 +63,9 @@ def results_in_full(loss, monkeypatch, method, arrays, keywords):
 
 
 def flattened(results):
-    """Return a call's results as one list, the arrays of tuples one by one."""
+    """Return a call's results as one list, those in tuples and dicts one by one."""
+    if isinstance(results, dict):
+        results = tuple(results.values())
     if not isinstance(results, tuple):
         return [results]
     return [part for result in results for part in flattened(result)]
@@ -138,7 +142,7 @@ def test_arrays_in_two_orders_are_not_planned_as_one(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("keywords", OF_CLASSES, ids="-".join)
-def test_planned_calls_with_class_weights(keywords, rng, monkeypatch):
+def test_planned_calls_with_keywords_of_classes(keywords, rng, monkeypatch):
     """Class weights of 0 come and go from call to call, with the same plan."""
     loss = fl.softmax_cross_entropy
     monkeypatch.setattr(loss, "_plans", _plans.Plans())

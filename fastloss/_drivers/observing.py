@@ -49,6 +49,18 @@ def observe(
     return hits
 
 
+@njit(**LOOPS)
+def rows_that_count(labels, others, ignore_index, classes, rows):
+    """Return how many rows are not ignored."""
+    own_function()
+    if labels is None:
+        return rows
+    count = 0
+    for row in range(rows):
+        count += 1 if label_seen(labels, others, ignore_index, classes, row) >= 0 else 0
+    return count
+
+
 @inlined
 def label_seen(labels, others, ignore_index, classes, row):
     """Return the label of a row, negative if the row is ignored or has none."""

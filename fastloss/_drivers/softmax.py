@@ -15,7 +15,7 @@ from fastloss._drivers.common import (
     weight_of_mix,
     weight_of_row,
 )  # fmt: skip
-from fastloss._drivers.observing import observe
+from fastloss._drivers.observing import observe, rows_that_count
 from fastloss._jit import LOOPS
 from fastloss._llvm import (
     OVERLAP,
@@ -52,8 +52,8 @@ MAX_BLOCKS = 1024
 SCANNED_SERIALLY = 4096
 """Labels that are checked sooner than a parallel region is opened."""
 
-TABLE = 2 * MAX_BLOCKS
-"""Numbers of the blocks' table: a sum and a row of each."""
+TABLE = 3 * MAX_BLOCKS
+"""Numbers of the blocks' table: a sum, a row and a count of each."""
 
 
 @inlined
@@ -180,15 +180,16 @@ def scan(labels, dense, sample_weight, class_weight, ignore_index, classes, inne
 
 def softmax_driver(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
-    clip, accumulate, options, curved, temperature, z_loss, others, mix, lse, proba, correct,
+    clip, accumulate, options, curved, temperature, z_loss, others, mix, lse, proba, correct, valid,
     ignore_index, rows, classes, inner, divisor, scale,
 ):  # fmt: skip
     """Check the labels, find the divisor, run the blocks, combine their sums in order.
 
     A `divisor` of NaN asks for the mean's own, the total weight. Returns the reduced value and a
     status: -1 for success, the first row whose label is outside, or OVERLAP (nothing is written in
-    both cases). The extra outputs of a block (`correct`, with an entry for each, asks for them) are
-    taken before its rows are worked on: their logits may be where the gradient goes.
+    both cases). The extra outputs of a block (numbers that are counted go to the only entry of
+    `correct` and `valid`) are taken before its rows are worked on: their logits may be where the
+    gradient goes.
 
     The rows of dense targets are nearly always distributions, so where nothing else is weighed the
     total weight is assumed to be the number of rows. Whether it is shows while the targets are in
@@ -209,6 +210,7 @@ def softmax_driver(
     table = on_stack(np.float64, TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
     excess = outside  # the same memory: labels may be outside, only dense targets have an excess
+    hits = part_of(table, 2 * MAX_BLOCKS, blocks)
     assumed = labels is None and sample_weight is None and class_weight is None
     assumed = assumed and logits is not None and accumulate is None and np.isnan(divisor)
     while True:
@@ -233,13 +235,17 @@ def softmax_driver(
                     return np.nan, np.int64(outside[b])
             if np.isnan(divisor):
                 divisor = in_order(sums)
+        if valid is not None:
+            valid[0] = rows_that_count(labels, others, ignore_index, classes, rows)
         if divisor == 0.0:  # nothing counts: zeros, never NaN
-            if correct is not None:
+            if lse is not None or proba is not None or correct is not None:
                 for b in range(blocks):
-                    correct[b] = observe(
+                    hits[b] = observe(
                         either(logits, grad), labels, others, temperature, lse, proba,
                         ignore_index, classes, inner, b * step, min(rows, (b + 1) * step),
                     )  # fmt: skip
+            if correct is not None:
+                correct[0] = np.int64(in_order(hits))
             if grad is not None and accumulate is None:
                 grad[:] = 0
             if hess is not None:
@@ -248,8 +254,8 @@ def softmax_driver(
         share = scale / divisor
         for b in prange(blocks):
             parallel_part()
-            if correct is not None:
-                correct[b] = observe(
+            if lse is not None or proba is not None or correct is not None:
+                hits[b] = observe(
                     either(logits, grad), labels, others, temperature, lse, proba, ignore_index,
                     classes, inner, b * step, min(rows, (b + 1) * step),
                 )  # fmt: skip
@@ -261,6 +267,8 @@ def softmax_driver(
             if dense is not None and assumed:
                 excess[b] = excess_of(dense, classes, inner, b * step, min(rows, (b + 1) * step))
         loss = in_order(sums)
+        if correct is not None:
+            correct[0] = np.int64(in_order(hits))
         if not assumed:
             return loss / divisor, -1
         T = type(either(logits, grad)[0])
@@ -287,8 +295,8 @@ def plain_labels(logits, labels, grad):
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
     value, status = driver(
-        flattened(logits), labels, None, flattened(grad), None, None, None, None, None, None,
-        None, None, options, curved, None, None, None, None, None, None, None, ignore_index, rows,
+        flattened(logits), labels, None, flattened(grad), None, None, None, None, None, None, None,
+        None, options, curved, None, None, None, None, None, None, None, None, ignore_index, rows,
         classes, inner, np.nan, 1.0,
     )  # fmt: skip
     return value if status == -1 else None
@@ -304,7 +312,7 @@ def plain_dense(logits, dense, grad):
     ignore_index, inner = np.int64(-100), np.int64(1)
     value, status = driver(
         flattened(logits), None, flattened(dense), flattened(grad), None, None, None, None, None,
-        None, None, None, options, curved, None, None, None, None, None, None, None, ignore_index,
-        rows, classes, inner, np.nan, 1.0,
+        None, None, None, options, curved, None, None, None, None, None, None, None, None,
+        ignore_index, rows, classes, inner, np.nan, 1.0,
     )  # fmt: skip
     return value if status == -1 else None

@@ -11,7 +11,6 @@ from fastloss import _engine, _quick
 from fastloss import _validate as check
 from fastloss._call import Batch, Work
 from fastloss._drivers.common import TILE_CLASSES
-from fastloss._drivers.softmax import MAX_BLOCKS
 from fastloss._loss import Loss
 from fastloss._memory import flat, flat_out
 from fastloss._options import Option
@@ -19,6 +18,8 @@ from fastloss._validate import Array
 
 EXTRA = ("lse", "proba", "n_correct", "n_valid")
 """What the losses of the softmax family that have `extra` give on request."""
+
+COUNTS = frozenset({"n_correct", "n_valid"})
 
 
 class SoftmaxLoss(Loss):
@@ -57,16 +58,18 @@ class SoftmaxLoss(Loss):
         extra = given.get("extra") if self._own_keywords else None
         if extra is None:
             return super()._evaluate(arrays, given, common)
-        outputs = self._outputs(extra)
-        loss, grad, hess = super()._evaluate(arrays, {**given, "extra": outputs}, common)
-        if "n_correct" in outputs:
-            outputs["n_correct"] = int(outputs["n_correct"].sum())
+        names = self._extra_names(extra)
+        loss, grad, hess, *found = super()._evaluate(arrays, {**given, "extra": names}, common)
+        outputs = {
+            name: int(array[0]) if name in COUNTS else array
+            for name, array in zip(names, found, strict=True)
+        }
         if "grad_out" not in common:
             loss = loss, outputs
         return loss, grad, hess, outputs
 
-    def _outputs(self, extra: Any) -> dict[str, Any]:
-        """Return a place for each of the extra outputs."""
+    def _extra_names(self, extra: Any) -> tuple[str, ...]:
+        """Return the names of the extra outputs, each of them once."""
         expected = f"a tuple of names among {', '.join(map(repr, EXTRA))}"
         if not isinstance(extra, (tuple, list)):
             check.fail(TypeError, self.name, "extra", check.describe(extra), expected)
@@ -75,7 +78,7 @@ class SoftmaxLoss(Loss):
                 check.fail(TypeError, self.name, "extra", check.describe(extra), expected)
             if word not in EXTRA:
                 check.fail(ValueError, self.name, "extra", repr(extra), expected)
-        return dict.fromkeys(extra)
+        return tuple(dict.fromkeys(extra))
 
     def _mixed(self, mixup: Any) -> tuple[Any, float]:
         """Return the other labels and the share of the first ones."""
@@ -123,35 +126,17 @@ class SoftmaxLoss(Loss):
                            "None, or integer labels")  # fmt: skip
             other, options["share"] = self._mixed(given["mixup"])
             options["mixup"] = check.integer_labels(other, name, "mixup", rows, None)
+        options["extra"] = extra = {}
         if given.get("extra") is not None:
-            options["extra"] = outputs = given["extra"]
-            self._prepare(outputs, pred, target, rows, options)
-        return Batch(pred, target, rows, (rows,), options)
-
-    def _prepare(
-        self,
-        outputs: dict[str, Any],
-        pred: Array,
-        target: Array,
-        rows: tuple[int, ...],
-        options: dict[str, Any],
-    ) -> None:
-        """Make room for the extra outputs, and count the rows that are not ignored."""
-        order: Any = "F" if pred.flags.f_contiguous and not pred.flags.c_contiguous else "C"
-        dense = target.ndim == pred.ndim
-        if dense and "n_correct" in outputs:
-            check.fail(ValueError, self.name, "extra", "'n_correct' with a dense target",
-                       "names without it, or integer labels")  # fmt: skip
-        for key in outputs:
-            if key in ("lse", "proba"):
-                outputs[key] = np.empty(rows if key == "lse" else pred.shape, pred.dtype, order)
-            elif key == "n_correct":
-                outputs[key] = np.zeros(MAX_BLOCKS, np.int64)  # by the kernel's blocks
-            else:
-                counts = np.ones(rows, bool) if dense else target != options["ignore_index"]
-                if "mixup" in options:
-                    counts = counts & (options["mixup"] != options["ignore_index"])
-                outputs[key] = int(np.count_nonzero(counts))
+            if target.ndim == pred.ndim and "n_correct" in given["extra"]:
+                check.fail(ValueError, name, "extra", "'n_correct' with a dense target",
+                           "names without it, or integer labels")  # fmt: skip
+            order: Any = "F" if pred.flags.f_contiguous and not pred.flags.c_contiguous else "C"
+            places = {"lse": (rows, pred.dtype), "proba": (pred.shape, pred.dtype)}
+            for key in given["extra"]:
+                shape, dtype = places.get(key, (1, np.int64))
+                extra[key] = np.zeros(shape, dtype, order)
+        return Batch(pred, target, rows, (rows,), options, extra=tuple(extra.values()))
 
     def _launch(self, batch: Batch, work: Work) -> _engine.Launch:
         options = dict(batch.options)
@@ -165,8 +150,7 @@ class SoftmaxLoss(Loss):
         temperature, z_loss = options.pop("temperature", 1.0), options.pop("z_loss", 0.0)
         class_weight = options.pop("class_weight")
         others, share = options.pop("mixup", None), options.pop("share", None)
-        outputs = options.pop("extra", {})
-        observed = outputs.keys() - {"n_valid"}  # by the kernel
+        extra = options.pop("extra")
         # Labels of a class whose weight is 0 have no mass, but a z-loss.
         smooth = smoothing > 0 or (z_loss > 0 and class_weight is not None)
         soft = dense or smooth or others is not None
@@ -193,9 +177,10 @@ class SoftmaxLoss(Loss):
             None if z_loss == 0 else dtype(z_loss),
             None if others is None else flat(others, work.order),
             None if share is None else (dtype(share), dtype(1 - share)),
-            flat_out(outputs.get("lse"), work.order),
-            flat_out(outputs.get("proba"), work.order),
-            outputs.get("n_correct", np.zeros(MAX_BLOCKS, np.int64)) if observed else None,
+            flat_out(extra.get("lse"), work.order),
+            flat_out(extra.get("proba"), work.order),
+            extra.get("n_correct"),
+            extra.get("n_valid"),
             options["ignore_index"],
             before * after,
             classes,

@@ -185,8 +185,8 @@ class Launch:
             "None" if self.labelled else target, _flat(grads[0]), "None", "None",
             _flat(self.weight), class_weight, "None", taken["smoothing"],
             taken["clip"], "None", taken["options"], taken["curved"], taken["temperature"],
-            taken["z_loss"], "None", "None", "None", "None", "None", self._ignored(), "rows",
-            "classes", "np.int64(1)", self._divisor(), "1.0",
+            taken["z_loss"], *["None"] * 6, self._ignored(), "rows", "classes", "np.int64(1)",
+            self._divisor(), "1.0",
         ]  # fmt: skip
         for driver, tiled in (("driver_of_tiles", True), ("driver_of_rows", False)):
             self.bindings[driver] = _engine.softmax_kernel(loss._scalar, soft, tiled, False)
