@@ -79,8 +79,8 @@ def softmax(
             (scalar, *variant),
             (pred.ravel(), None if soft else target, target.ravel() if soft else None,
              None if grad is None else grad.ravel(), None, None, None, None, None, None, None,
-             None, options[pred.dtype], curved, None, None, None, None, None, None, None, -100,
-             *pred.shape, 1, math.nan, 1.0),
+             None, options[pred.dtype], curved, None, None, None, None, None, None, None, None,
+             -100, *pred.shape, 1, math.nan, 1.0),
             nanoseconds * pred.size,
         )  # fmt: skip
 
