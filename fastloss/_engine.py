@@ -23,6 +23,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from fastloss import _threads
 from fastloss._digest import IN_MEMORY, source_digest
 from fastloss._drivers import elementwise, rows, rowwise, softmax, staging, tile, tiles
+from fastloss._drivers.common import TILE_CLASSES
 from fastloss._explain import explained
 from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import flattened
@@ -138,26 +139,35 @@ def _compiled_row(function: FunctionType, name: str) -> Function:
     return compiled
 
 
+def kind_of_rows(function: FunctionType, labelled: bool, classes: int) -> str:
+    """Return the kind of kernel that a row loss has for labels, or none, and so many classes."""
+    if not labelled:
+        return "dense"
+    tiled = getattr(function, "tiled", False) and classes <= TILE_CLASSES
+    return "label_tiles" if tiled else "labels"
+
+
 @cache
-def _rowwise_block(function: FunctionType, name: str) -> Function:
+def _rowwise_block(function: FunctionType, kind: str, name: str) -> Function:
     """Return the block of a row loss, which the serial and the parallel driver share.
 
-    A function with an attribute `block` brings its loop template, which is bound to its `own`.
+    A function with an attribute `block` brings its loop template, which is bound to its `own`, and
+    if it is `tiled` there are two ways through that, of which one is for few classes.
     """
     own_template = getattr(function, "block", None)
     if own_template is not None:
-        bindings = {"own": function.own}  # type: ignore[attr-defined]
+        bindings = {"own": function.own, "tiled": kind == "label_tiles"}  # type: ignore[attr-defined]
         return numba.njit(**LOOPS)(_clone(own_template, f"{name}.block", bindings))
     bindings = {"row": _compiled_row(function, name)}
     return numba.njit(**LOOPS)(_clone(rowwise.row_block, f"{name}.block", bindings))
 
 
 @cache
-def _staged_block(function: FunctionType, name: str, staged: str) -> Function:
+def _staged_block(function: FunctionType, kind: str, name: str, staged: str) -> Function:
     """Return the block of a row loss behind the one that brings it rows to work on."""
     bring, bring_back = staging.WAYS[staged]
     bindings = {
-        "block": _rowwise_block(function, name), "bring": bring, "bring_back": bring_back,
+        "block": _rowwise_block(function, kind, name), "bring": bring, "bring_back": bring_back,
     }  # fmt: skip
     return numba.njit(**LOOPS)(_clone(staging.staged_block, f"{name}.{staged}_block", bindings))
 
@@ -166,7 +176,7 @@ def _staged_block(function: FunctionType, name: str, staged: str) -> Function:
 def rowwise_kernel(
     function: FunctionType, kind: str, staged: str | None, parallel: bool
 ) -> Function:
-    """Return the driver that applies a loss's function of whole rows; `kind` is its target's.
+    """Return the driver that applies a loss's function of whole rows; see `kind_of_rows`.
 
     `staged` is "rows" or "columns", by how the numbers of a row lie, where its block cannot work on
     them there, else None.
@@ -174,9 +184,9 @@ def rowwise_kernel(
     with _compiling:
         name = f"{function.__name__}.{kind}.{source_digest(function)}"
         if staged is None:
-            bindings = {"block": _rowwise_block(function, name)}
+            bindings = {"block": _rowwise_block(function, kind, name)}
         else:
-            bindings = {"block": _staged_block(function, name, staged)}
+            bindings = {"block": _staged_block(function, kind, name, staged)}
             name += f".{staged}"
         name += ".parallel" if parallel else ".serial"
         return _compiled_driver(rowwise.rowwise_driver, bindings, name, parallel)
@@ -243,22 +253,26 @@ def rowwise_entry(
 ) -> Function:  # fmt: skip
     """Return a way in for plain batches of a row loss, of fewer elements than `limit`.
 
-    `kind` is the target's: "labels", "dense", or "none", where gradients follow the inputs, if they
+    `kind` is the kernel's, or "none" without a target, where gradients follow the inputs, if they
     are asked for. `weighs` says that the sums of a dense target are part of the total weight.
     """
     template = {
         "labels": rowwise.plain_labels,
+        "label_tiles": rowwise.plain_labels,
         "dense": rowwise.plain_dense,
         "none": rowwise.plain_values if len(arrays) == gradients else rowwise.plain_gradients,
     }[kind]
+    many_alone = kind == "labels" and kind != kind_of_rows(function, True, TILE_CLASSES)
     bindings = {
-        "driver": rowwise_kernel(function, "labels" if kind == "labels" else "dense", None, False),
+        "driver": rowwise_kernel(function, "dense" if kind == "none" else kind, None, False),
         "options": options,
         "count": gradients,
         "absent": (None,) * gradients,
         "hesses": (None,) * hessians,
         "mass_of": flattened if weighs else rowwise.nothing,
         "limit": limit,
+        "fewest": TILE_CLASSES + 1 if many_alone else 1,
+        "most": TILE_CLASSES if kind == "label_tiles" else limit,
     }
     name = f"{function.__name__}.{kind}.{source_digest(function)}"
     return _entry(template, bindings, name, arrays)

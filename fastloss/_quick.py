@@ -106,17 +106,19 @@ def rows(
             return None
         if not dense and target.dtype not in LABELS:
             return None
-        return (dense,) if target.shape == pred.shape[: 2 if dense else 1] else None
+        if target.shape != pred.shape[: 2 if dense else 1]:
+            return None
+        return dense, _engine.kind_of_rows(function_of(dense), not dense, pred.shape[1])
 
     def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
-        (dense,) = variant
-        kind, own = "dense" if dense else "labels", options[pred.dtype]
+        dense, kind = variant
+        own = options[pred.dtype]
         return _engine.rowwise_entry(
             function_of(dense), kind, own, 1, hessians, weighs, limit, pred, *others
         )
 
     def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
-        (dense,) = variant
+        dense, kind = variant
         if grad is not None and (
             np.may_share_memory(grad, pred) or np.may_share_memory(grad, target)
         ):
@@ -125,7 +127,7 @@ def rows(
         inputs = (pred.ravel(), flat) if dense else (pred.ravel(),)
         return _engine.run(
             _engine.rowwise_kernel,
-            (function_of(dense), "dense" if dense else "labels", None),
+            (function_of(dense), kind, None),
             (inputs, None if dense else flat, flat if dense and weighs else None,
              (None if grad is None else grad.ravel(),), (None,) * hessians, None, None, None, None,
              None, options[pred.dtype], -100, *pred.shape, 1, math.nan, 1.0),

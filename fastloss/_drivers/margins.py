@@ -7,20 +7,28 @@ first of the options is the `scale`, which is the template's own.
 
 Each class is exponentiated once, relative to the largest rival of the label; one more exponential
 relates them all to the label, so neither loss nor gradient subtracts a probability from 1. Rows go
-in groups, step by step, as in `rows.hard_rows`, which tells why.
+in groups, step by step, as in `rows.hard_rows`, which tells why; those of few classes are a tile,
+as in `tiles`.
 """
 
 from typing import Any
 
 import numpy as np
 
-from fastloss._drivers.common import beyond_one_top, inlined, live_weight
-from fastloss._drivers.row_vectors import largest_entry, multiply, powers_but_one
+from fastloss._drivers.common import LANES, TILE_CLASSES, beyond_one_top, inlined, live_weight
+from fastloss._drivers.row_vectors import largest_entry, multiply, power_of, powers_but_one
 from fastloss._drivers.rows import GROUP, GROUP_CLASSES
+from fastloss._drivers.transposing import add_transposed, transpose
 from fastloss._llvm import flattened, hold, on_stack, own_function, part_of
 from fastloss._math import exp_nonpositive, log1p
+from fastloss._vector_memory import lanes_with, load, store
+from fastloss._vectors import choose, lanes_of, larger, spread, widened
 
-own: Any = None  # bound for each loss
+own: Any = None  # bound for each loss, like `tiled`: whether there are few classes
+tiled: Any = None
+
+TILE = LANES * TILE_CLASSES
+"""Numbers of a tile, at most."""
 
 
 @inlined
@@ -77,10 +85,96 @@ def margin_block(
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop."""
     own_function()
+    if tiled:
+        return margin_tiles(
+            own, inputs[0], labels, flattened(grads)[0], losses, sample_weight, class_weight,
+            upstream, accumulate, options, ignore_index, classes, start, stop, share,
+        )  # fmt: skip
     return margin_rows(
         own, inputs[0], labels, flattened(grads)[0], losses, sample_weight, class_weight, upstream,
         accumulate, options, ignore_index, classes, start, stop, share,
     )  # fmt: skip
+
+
+@inlined
+def finish(
+    own, first, rows, tops, cosines, rests, weights, pulls, at_label, grad, losses, upstream,
+    options, share,
+):  # fmt: skip
+    """Return the sum of the losses of a group of rows, and find what their powers are times.
+
+    Rows that do not count are computed too: their results are not looked at.
+    """
+    T, loss_sum = type(pulls[0]), 0.0
+    for r in range(rows):
+        moved, slope = own(cosines[r], *options[1:])
+        loss, pull, slope_at_label = joined(rests[r], tops[r], moved, slope, options[0])
+        loss = weights[r] * loss if weights[r] != 0.0 else 0.0
+        loss_sum += loss
+        if losses is not None:
+            losses[first + r] = T(loss)
+        if grad is not None:
+            scale = share * weights[r]
+            if upstream is not None:
+                scale *= np.float64(upstream[first + r])
+            pulls[r], at_label[r] = T(scale * pull), T(scale * slope_at_label)
+    return loss_sum
+
+
+@inlined
+def margin_tiles(
+    own, source, labels, grad, losses, sample_weight, class_weight, upstream, accumulate, options,
+    ignore_index, classes, start, stop, share,
+):  # fmt: skip
+    """Do what `margin_rows` does for rows of few classes, with vectors across LANES rows."""
+    T, lanes = type(source[0]), lanes_of(source)
+    places, weights = on_stack(np.int32, LANES), on_stack(np.float64, LANES)
+    cosines, rests = on_stack(np.float64, LANES), on_stack(np.float64, LANES)
+    tops, pulls, at_label = on_stack(T, LANES), on_stack(T, LANES), on_stack(T, LANES)
+    tile = on_stack(T, TILE)
+    origin, step = np.int64(0), np.int64(LANES)  # typed: literals would compile more transposes
+    loss_sum = 0.0
+    for first in range(start, stop, LANES):
+        rows = min(LANES, stop - first)
+        for r in range(rows):
+            label, weights[r] = live_weight(
+                labels, ignore_index, classes, sample_weight, class_weight, first + r
+            )
+            places[r] = -1 if weights[r] == 0.0 else label
+        transpose(source, first * classes, classes, rows, classes, tile, origin, step)
+        for r in range(0, rows, lanes):
+            top, cosine = spread(T(-np.inf), 1), spread(T(0), 1)
+            for c in range(classes):
+                x = load(tile, c * LANES + r, 1)
+                hit = lanes_with(places, r, c, x)
+                cosine = choose(hit, x, cosine)
+                top = larger(top, choose(hit, T(-np.inf), x))
+            shift = choose(top == T(-np.inf), T(0), top)  # see `powers_of_rivals`
+            rest = widened(spread(T(0), 1))
+            for c in range(classes):
+                e = power_of(load(tile, c * LANES + r, 1), shift, None, options[0])
+                store(tile, c * LANES + r, e)
+                rest = rest + widened(choose(lanes_with(places, r, c, e), T(0), e))
+            store(tops, r, top)
+            store(cosines, r, widened(cosine))
+            store(rests, r, rest)
+        loss_sum += finish(
+            own, first, rows, tops, cosines, rests, weights, pulls, at_label, grad, losses,
+            upstream, options, share,
+        )  # fmt: skip
+        if grad is not None:
+            for r in range(0, rows, lanes):
+                pull, slope = load(pulls, r, 1), load(at_label, r, 1)
+                dead = lanes_with(places, r, -1, pull)
+                for c in range(classes):
+                    e = load(tile, c * LANES + r, 1)
+                    change = choose(lanes_with(places, r, c, e), slope, e * pull)
+                    store(tile, c * LANES + r, choose(dead, T(0), change))
+            if accumulate is None:
+                transpose(tile, origin, step, classes, rows, grad, first * classes, classes)
+            else:
+                add_transposed(tile, first * classes, rows, classes, grad)
+    return loss_sum
 
 
 @inlined
@@ -117,19 +211,10 @@ def margin_rows(
                 powers = place_of_powers(grad, keeps, accumulate, first, r, classes)
                 rests[r] = powers_of_rivals(x, tops[r], places[r], options[0], powers)
 
-        for r in range(rows):  # those that do not count too: their results are not looked at
-            moved, slope = own(cosines[r], *options[1:])
-            loss, pull, slope_at_label = joined(rests[r], tops[r], moved, slope, options[0])
-            loss = weights[r] * loss if weights[r] != 0.0 else 0.0
-            loss_sum += loss
-            if losses is not None:
-                losses[first + r] = T(loss)
-            if grad is not None:
-                scale = share * weights[r]
-                if upstream is not None:
-                    scale *= np.float64(upstream[first + r])
-                pulls[r], at_label[r] = T(scale * pull), T(scale * slope_at_label)
-
+        loss_sum += finish(
+            own, first, rows, tops, cosines, rests, weights, pulls, at_label, grad, losses,
+            upstream, options, share,
+        )  # fmt: skip
         if grad is not None:
             for r in range(rows):
                 powers = place_of_powers(grad, keeps, accumulate, first, r, classes)

@@ -39,6 +39,8 @@ options: Any = None
 limit: Any = None
 absent: Any = None
 count: Any = None
+fewest: Any = None
+most: Any = None
 hesses: Any = None
 mass_of: Any = None
 
@@ -203,9 +205,10 @@ def rowwise_driver(
 
 
 # The ways in for small batches of plain 2-D arrays, where calls cost. They run the driver serially,
-# or return None where the arrays do not fit each other. There are `count` inputs with a gradient;
-# `absent` holds a None for each of them, `hesses` one for each Hessian. `mass_of` is `flattened`
-# where the sums of a dense target are part of the total weight, else `nothing`.
+# or return None where the arrays do not fit each other, or the driver: labels are of at least
+# `fewest` and at most `most` classes. There are `count` inputs with a gradient; `absent` holds a
+# None for each of them, `hesses` one for each Hessian. `mass_of` is `flattened` where the sums of a
+# dense target are part of the total weight, else `nothing`.
 
 
 @inlined
@@ -229,6 +232,8 @@ def plain_labels(pred, labels, grad):
     """Run the driver on rows and their labels."""
     rows, classes = pred.shape
     if labels.size != rows or shape_differs(grad, pred) or not 0 < pred.size < limit:
+        return None
+    if not fewest <= classes <= most:
         return None
     if shares_memory(grad, (pred,)) or shares_memory(grad, (labels,)):
         return None

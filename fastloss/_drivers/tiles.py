@@ -9,11 +9,10 @@ from fastloss._drivers.common import (
     TILE_CLASSES,
     class_of_label,
     gradient_scale,
-    inlined,
     live_weight,
 )  # fmt: skip
 from fastloss._drivers.tile import QUANTITIES, SCRATCH, quantity
-from fastloss._drivers.transposing import transpose
+from fastloss._drivers.transposing import add_transposed, transpose
 from fastloss._llvm import (
     either,
     on_stack,
@@ -24,15 +23,6 @@ from fastloss._llvm import (
 )
 
 tile: Any = None  # bound by the engine
-
-
-@inlined
-def add_transposed(tile_values, start, size, classes, rows):
-    """Add the rows of a tile to those where they came from."""
-    for c in range(classes):
-        column = part_of(tile_values, c * LANES, size)
-        for i in range(size):
-            rows[np.uintp(start + i * classes + c)] += column[i]
 
 
 def tiles(

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from fastloss._drivers.common import place_of_row
+from fastloss._drivers.common import LANES, inlined, place_of_row
 from fastloss._jit import LOOPS
 from fastloss._llvm import own_function, part_of, transpose_block
 
@@ -37,6 +37,15 @@ def transpose(values, first, step, height, width, out, out_first, out_step):
             line = part_of(values, first + i * step, width)
             for j in range(width):
                 out[np.uintp(out_first + j * out_step + i)] = line[j]
+
+
+@inlined
+def add_transposed(tile_values, start, size, classes, rows):
+    """Add the rows of a tile to those where they came from."""
+    for c in range(classes):
+        column = part_of(tile_values, c * LANES, size)
+        for i in range(size):
+            rows[np.uintp(start + i * classes + c)] += column[i]
 
 
 @njit(**LOOPS)

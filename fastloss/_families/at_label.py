@@ -25,16 +25,20 @@ class AtLabelLoss(RowLoss):
         The loss's own, of the entry at the label.
     row, block : function
         The template, for a single row and for rows; `own` in it is bound to that function.
+    tiled : bool
+        Whether the template has a way of its own for rows of few classes.
     """
 
-    def __init__(self, function: FunctionType, row: Any, block: Any, **record: Any) -> None:
-        self._row, self._block = row, block
+    def __init__(
+        self, function: FunctionType, row: Any, block: Any, tiled: bool, **record: Any
+    ) -> None:
+        self._row, self._block, self._tiled = row, block, tiled
         super().__init__(function, **record)
 
     def _stating(self, function: FunctionType) -> FunctionType:
-        """Return the function of a row, which has the template as its attribute `block`."""
+        """Return the function of a row, which has the template as its attributes."""
         row = stating(self._row, Own(function, MATHEMATICS))
-        row.__dict__["block"] = self._block
+        row.__dict__.update(block=self._block, tiled=self._tiled)
         return row
 
 
@@ -54,6 +58,7 @@ def margin_softmax(
             own,
             margins.row,
             margins.margin_block,
+            tiled=True,
             arguments=("cosines", "labels"),
             domains=("cosine", "labels"),
             inputs=1,
@@ -91,6 +96,7 @@ def at_label(
             own,
             entries.row,
             entries.entry_block,
+            tiled=False,
             arguments=arguments,
             domains=(pred, "labels"),
             inputs=1,

@@ -184,7 +184,7 @@ class RowLoss(Loss):
             staged = "columns" if inner > 1 else "rows"
         return _engine.Launch(
             _engine.rowwise_kernel,
-            (function, "dense" if labels is None else "labels", staged),
+            (function, _engine.kind_of_rows(function, labels is not None, classes), staged),
             (
                 inputs,
                 labels,

@@ -157,12 +157,6 @@ class Launch:
         mass = _flat(self.target) if dense and loss._takes_labels else "None"
         converted = dense and self.kinds[loss._target_name].dtype != self.bindings["T"]
         staged = converted or (dense and self._at("class_weight") != "None")
-        self.bindings["driver"] = _engine.rowwise_kernel(
-            loss._row_function(True) if dense else loss._scalar,
-            "labels" if self.labelled else "dense",
-            "rows" if staged else None,
-            False,
-        )
         arguments = [
             in_tuple(map(_flat, inputs)),
             _flat(self.target) if self.labelled else "None", mass, in_tuple(map(_flat, grads)),
@@ -170,7 +164,13 @@ class Launch:
             _flat(self._at("class_weight")), "None", "None", "values", self._ignored(), "rows",
             "classes", "np.int64(1)", self._divisor(), "1.0",
         ]  # fmt: skip
-        self._add(f"value, status = driver({', '.join(arguments)})")
+        function = loss._row_function(True) if dense else loss._scalar
+        self._run(arguments, *(
+            _engine.rowwise_kernel(
+                function, _engine.kind_of_rows(function, self.labelled, classes),
+                "rows" if staged else None, False,
+            ) for classes in (TILE_CLASSES, TILE_CLASSES + 1)
+        ))  # fmt: skip
 
     def _run_softmax(self, grads: list[str]) -> None:
         loss, taken = self.loss, softmax_arguments(self.loss, self.values)
@@ -188,13 +188,22 @@ class Launch:
             taken["z_loss"], *["None"] * 6, self._ignored(), "rows", "classes", "np.int64(1)",
             self._divisor(), "1.0",
         ]  # fmt: skip
-        for driver, tiled in (("driver_of_tiles", True), ("driver_of_rows", False)):
-            self.bindings[driver] = _engine.softmax_kernel(loss._scalar, soft, tiled, False)
+        self._run(arguments, *(
+            _engine.softmax_kernel(loss._scalar, soft, tiled, False) for tiled in (True, False)
+        ))  # fmt: skip
+
+    def _run(self, arguments: list[str], few: Function, many: Function) -> None:
+        """Add the call of a driver: one for few classes and one for many, or one for both."""
+        self.bindings |= {"driver_of_few": few, "driver_of_many": many}
+        call = f"({', '.join(arguments)})"
+        if few is many:
+            self._add(f"value, status = driver_of_many{call}")
+            return
         self._add(
             f"if classes <= {TILE_CLASSES}:",
-            f"    value, status = driver_of_tiles({', '.join(arguments)})",
+            f"    value, status = driver_of_few{call}",
             "else:",
-            f"    value, status = driver_of_rows({', '.join(arguments)})",
+            f"    value, status = driver_of_many{call}",
         )
 
 
