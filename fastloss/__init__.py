@@ -84,7 +84,7 @@ else:  # what happens: a loss is imported when first used, and with it Numba
 
     def __getattr__(name: str) -> Any:
         if name not in __all__:
-            raise AttributeError(f"module 'fastloss' has no attribute {name!r}")
+            raise losses.no_attribute(__name__, name)
         if name in _DOORS:
             return import_module(f"{__name__}.{name}")
         if name in _PLACES:

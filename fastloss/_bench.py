@@ -131,28 +131,34 @@ class Timing:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured in one case; times of the candidates and of the limits, errors in ulp."""
+    """What was measured in one case; times of the candidates and of the limits, errors in ulp.
+
+    The names in `textbook` are those of candidates that do not count as peers.
+    """
 
     case: Case
     times: dict[str, Timing]
     limits: dict[str, Timing]
     limit_names: dict[str, str]
     errors: dict[str, float]
+    textbook: tuple[str, ...] = ()
 
     @property
-    def best_peer(self) -> str:
-        """The fastest of the others."""
-        return min((name for name in self.times if name != OURS), key=self.seconds)
+    def best_peer(self) -> str | None:
+        """The fastest of the others, if there are any."""
+        peers = self.times.keys() - {OURS, *self.textbook}
+        return min(peers, key=self.seconds) if peers else None
 
     @property
     def fastest(self) -> str:
         """The fastest of all."""
-        return min(self.times, key=self.seconds)
+        return OURS if self.speedup is None or self.speedup > 1 else str(self.best_peer)
 
     @property
-    def speedup(self) -> float:
+    def speedup(self) -> float | None:
         """How many times faster than the best peer."""
-        return self.seconds(self.best_peer) / self.seconds(OURS)
+        peer = self.best_peer
+        return None if peer is None else self.seconds(peer) / self.seconds(OURS)
 
     @property
     def price(self) -> float:
@@ -248,6 +254,7 @@ def run(report: Report, progress: Callable[[str, float], None]) -> Iterator[Row]
                 {name: times[name] for name in limits},
                 {name: full for name, (full, _) in limits.items()},
                 errors,
+                tuple(name for name, candidate in candidates.items() if candidate.textbook),
             )
             report.rows.append(row)
             report.conditions = conditions(settings)

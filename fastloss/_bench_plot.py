@@ -126,4 +126,7 @@ def _draw_ratios(axes: Any, groups: list[list[Row]]) -> None:
 
 def _peers(rows: list[Row]) -> list[str]:
     """Return the peers that every row has, in the order of the columns."""
-    return [name for name in LIBRARIES if all(name in row.times for row in rows)]
+    return [
+        name for name in LIBRARIES
+        if all(name in row.times and name not in row.textbook for row in rows)
+    ]  # fmt: skip

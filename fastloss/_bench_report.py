@@ -45,14 +45,20 @@ def cells(row: Row, line_break: str = "<br>") -> list[str]:
         name: f"{duration(row.seconds(name))}{line_break}{ulps(row.errors[name])}"
         for name in row.times
     }
+    times |= {name: f"({times[name]})" for name in row.textbook}
     return [
         row.case.label,
         *(times.get(name, ABSENT) for name in (OURS, *LIBRARIES)),
         duration(row.limits["limit"].minimum),
         duration(row.limits["copy"].minimum),
-        f"{row.speedup:.2g}" if row.speedup < 10 else f"{row.speedup:.0f}",
-        f"{row.price:.2g}" if row.price < 10 else f"{row.price:.0f}",
+        ABSENT if row.speedup is None else ratio(row.speedup),
+        ratio(row.price),
     ]
+
+
+def ratio(number: float) -> str:
+    """Return a ratio with two digits."""
+    return f"{number:.2g}" if number < 10 else f"{number:.0f}"
 
 
 def duration(seconds: float) -> str:
@@ -77,15 +83,17 @@ def ulps(error: float) -> str:
 
 def summary(rows: list[Row]) -> str:
     """Return in words how the rows compare with the best peer, naming those that lose."""
-    lost = [row for row in rows if row.speedup < 1]
-    mean = geometric_mean(row.speedup for row in rows)
+    met = [(row, row.speedup) for row in rows if row.speedup is not None]
+    if not met:
+        return "No peer has what was measured."
+    mean = geometric_mean(speedup for _, speedup in met)
     text = f"fastloss is {mean:.2g} times as fast as the fastest peer of each row (geometric mean)."
-    if not lost:
-        return f"{text} No row loses."
-    names = "; ".join(
-        f"{row.case.loss} {row.case.label} to {row.best_peer} (×{row.speedup:.2g})" for row in lost
+    lost = "; ".join(
+        f"{row.case.loss} {row.case.label} to {row.best_peer} (×{speedup:.2g})"
+        for row, speedup in met
+        if speedup < 1
     )
-    return f"{text} Rows that lose: {names}."
+    return f"{text} Rows that lose: {lost}." if lost else f"{text} No row loses."
 
 
 def conditions(report: Report) -> str:
@@ -121,7 +129,8 @@ def conditions(report: Report) -> str:
         f"label 1 - 2e-9. {peers}. "
         f"Yardsticks, of which the fastest run counts: {', '.join(limits)} on as many threads, and "
         f"copy, {names['copy']} on one. "
-        f"× best peer: the best peer's time divided by fastloss's.{missing}"
+        "× best peer: the best peer's time divided by fastloss's. In parentheses, and no peer: the "
+        f"`reference` of a loss, for which there is no NumPy code at its best to time.{missing}"
     )
 
 

@@ -47,6 +47,7 @@ INSIDE = {
 ROWS, CLASSES = 12, 5
 NEAR = 1e-12  # by which a number moves, relative to the largest number beside it
 BEND = 1e-6  # the step of the differences of slopes
+FINER = 8  # how many times that is divided by 8 where a function may bend on a smaller scale
 
 
 @dataclass(frozen=True)
@@ -240,14 +241,35 @@ class _Derivative:
         rounding = 1e-13 * np.maximum(1, abs(self.values(self.x)) / self.scale)
         return slope, 1e-7 * abs(slope) + np.max(near, axis=0) + rounding
 
-    def curvature(self) -> tuple[Array, Array]:
-        """Return the curvatures, and the errors that are allowed."""
-        step = np.maximum(BEND * self.scale, slope_of(self.values, self.x)[1])
+    def curvature(self, given: Array) -> tuple[Array, Array]:
+        """Return the curvatures, and the errors that are allowed.
+
+        Where those given differ, shorter steps may tell why: by neighbouring differences that agree
+        better. Where no step brings these together, at a singularity, nothing is known.
+        """
+        slope, least = slope_of(self.values, self.x)
+        step = first = np.maximum(BEND * self.scale, least)
+        rounding = 1e-9 * np.maximum(1, abs(slope) / self.scale)  # over the first step
+        best, near = self._difference_of_slopes(step)
+        allowed = 1e-5 * abs(best) + near + rounding
+        apart = near / abs(best)
+        for _ in range(FINER):
+            if np.all(abs(given - best) <= allowed):
+                return best, allowed
+            step = np.maximum(step / 8, least)
+            here, near = self._difference_of_slopes(step)
+            better = near < 0.5 * apart * abs(here)
+            best, apart = np.where(better, here, best), np.where(better, near / abs(here), apart)
+            finer = 1e-5 * abs(here) + near + rounding * first / step
+            allowed = np.where(better, finer, allowed)
+        singular = (apart > 0.1) & (allowed > 2 * rounding)
+        return best, np.where(singular & (abs(given - best) > allowed), np.inf, allowed)
+
+    def _difference_of_slopes(self, step: Array) -> tuple[Array, Array]:
+        """Return the curvatures by differences over two steps, and what they change beside."""
         slopes = [slope_of(self.values, self.x + k * step)[0] for k in (-3, -1, 1, 3)]
         before, here, behind = np.diff(slopes, axis=0) / (2 * step)
-        near = abs(before - here) + abs(behind - here)
-        rounding = 1e-9 * np.maximum(1, abs(slopes[1]) / self.scale)
-        return here, 1e-5 * abs(here) + near + rounding
+        return here, abs(before - here) + abs(behind - here)
 
 
 def _compare(
@@ -271,7 +293,7 @@ def _compare(
             found.add("slope", derivative, value, _tuple(gradients)[k][place], derivative.slope())
             if hessians is not None:
                 given = _tuple(hessians)[k][place]
-                found.add("curvature", derivative, value, given, derivative.curvature())
+                found.add("curvature", derivative, value, given, derivative.curvature(given))
 
 
 def _places(loss: "Loss", pred: Array) -> Iterator[Any]:

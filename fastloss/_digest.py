@@ -141,7 +141,7 @@ def _value(value: Any, names: Iterable[str], seen: dict[int, int]) -> Iterator[b
         yield f"{value.dtype.str} {value.shape}".encode()
         yield value.tobytes()
     elif isinstance(value, _NAMED) and (known or _is_of_templates(value)):
-        yield str(value).encode()
+        yield _name_of(value).encode()
     elif isinstance(value, FunctionType):
         yield from _function(value, seen)
     elif isinstance(value, Dispatcher):
@@ -154,6 +154,12 @@ def _value(value: Any, names: Iterable[str], seen: dict[int, int]) -> Iterator[b
                 yield from _value(getattr(value, name), names, seen)
     else:
         raise _Untold
+
+
+def _name_of(value: Any) -> str:
+    """Return what something is called, without its address in this process."""
+    name = getattr(value, "__qualname__", None)
+    return str(value) if name is None else f"{value.__module__}.{name}"
 
 
 def _is_of_templates(value: Any) -> bool:

@@ -96,7 +96,7 @@ _METHODS = {
 
 _REFERENCE = """\
 Meant to be read and to be compared with, also in longdouble or with complex numbers: it checks
-little. Takes the options of `fastloss.{name}`,
+shapes and labels, and no types. Takes the options of `fastloss.{name}`,
 `sample_weight`, `reduction` and `normalizer`."""
 
 

@@ -53,7 +53,7 @@ def slope_of(values: Values, x: Array) -> tuple[Array, Array]:
 def formula_of_points(own: Own, options: Mapping[str, Option]) -> Formula:
     """Return an elementwise function as a formula of arrays, which gives the loss and its slope."""
 
-    def formula(pred: Array, target: Array, **given: Any) -> tuple[Array, Array]:
+    def formula(pred: Array, target: Array, /, **given: Any) -> tuple[Array, Array]:
         values = _as_in_kernels(given, options, pred)
         rest = [np.broadcast_to(x, pred.shape).flat if np.ndim(x) else repeat(x) for x in values]
 

@@ -152,7 +152,9 @@ class Loss(Evaluation):
         def reference(*arrays: Any, **keywords: Any) -> tuple[Any, Any]:
             if len(arrays) != count:
                 raise TypeError(check.wrong_number(self.name, len(arrays), self._arguments))
-            return self._evaluate_textbook(tuple(map(np.asarray, arrays)), keywords)
+            found = tuple(map(np.asarray, arrays))
+            self._check_textbook(found, keywords)
+            return self._evaluate_textbook(found, keywords)
 
         if count != 2 or several:
             value_and_grad_of_several.__name__ = "value_and_grad"
@@ -296,6 +298,23 @@ class Loss(Evaluation):
         return {dtype: self._scalar_options(values, dtype) for dtype in check.FLOATS}
 
     # The textbook.
+
+    def _check_textbook(self, arrays: tuple[Array, ...], keywords: dict[str, Any]) -> None:
+        """Refuse shapes that differ, and labels outside the classes; types may be any."""
+        pred, ignore = arrays[0], keywords.get("ignore_index", -100)
+        for name, array in zip(self._arguments, arrays, strict=True):
+            shape = pred.shape
+            labelled = name == self._target_name and "axis" in self.family_keywords
+            labelled = labelled and array.dtype.kind in "iu" and array.ndim < pred.ndim
+            if labelled:
+                axis = check.class_axis(keywords.get("axis", -1), self.name, self._pred_name, pred)
+                shape = shape[:axis] + shape[axis + 1 :]
+            if array.shape != shape:
+                check.fail(ValueError, self.name, name, check.describe(array), f"shape {shape}")
+            if labelled:
+                classes = pred.shape[axis]
+                if (((array < 0) | (array >= classes)) & (array != ignore)).any():
+                    check.outside_label(self.name, name, array, 0, classes, ignore)
 
     def _evaluate_textbook(
         self, arrays: tuple[Array, ...], keywords: dict[str, Any]

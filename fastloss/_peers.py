@@ -86,11 +86,13 @@ class Candidate:
     """Something to time, and how to read what it returned.
 
     `result` turns what `call` returned into the mean loss and its gradient, which is left unread
-    where the value alone was asked for.
+    where the value alone was asked for. A `textbook` formula, ours and general, is no peer: nobody
+    would train with it.
     """
 
     call: Callable[[], Any]
     result: Callable[[Any], tuple[Any, Any]] = lambda returned: returned
+    textbook: bool = False
 
 
 def build_fastloss(work: Work) -> Candidate:
@@ -120,6 +122,7 @@ def build_numpy(work: Work) -> Candidate:
         return Candidate(
             lambda: loss.reference(*arrays, **keywords),
             lambda returned: (returned[0], returned[1][0] if several else returned[1]),
+            textbook=True,
         )
     out = np.empty_like(pred)
     return Candidate(lambda: formula(pred, target, out, gradient))

@@ -49,7 +49,8 @@ def keywords(loss: str, given: Iterable[str], *known: Collection[str]) -> None:
 def wrong_number(loss: str, came: int, arrays: Iterable[str]) -> str:
     """Return the message for too few or too many arrays."""
     number = "1 array was" if came == 1 else f"{came} arrays were"
-    return f"{loss}: {number} given by position; expected {', '.join(arrays)}, and options by name"
+    expected = f"{', '.join(arrays)} by position, and options by name"
+    return f"{loss}: {number} given by position; expected {expected}"
 
 
 def _plain(value: Any, loss: str, argument: str) -> Array:
@@ -120,7 +121,7 @@ def integer_labels(
     value: Any, loss: str, argument: str, rows: tuple[int, ...], or_dense: tuple[int, ...] | None
 ) -> Array:
     """Return integer labels of the rows' shape; `or_dense` is what a dense target could have."""
-    array = _plain(value, loss, argument)
+    array = came = _plain(value, loss, argument)
     fits = array.dtype.kind in "iu"
     if not array.size and array.dtype.kind == "f":  # np.asarray([]) is float64
         array, fits = array.astype(np.int64), True
@@ -128,7 +129,7 @@ def integer_labels(
         expected = f"integer labels of shape {rows}"
         if or_dense is not None:
             expected += f", or a dense target of shape {or_dense}"
-        fail(ValueError if fits else TypeError, loss, argument, describe(array), expected)
+        fail(ValueError if fits else TypeError, loss, argument, describe(came), expected)
     return array
 
 

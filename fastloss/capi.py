@@ -51,6 +51,7 @@ prediction, and the further arguments are the target and the options::
 """
 
 import ctypes
+import re
 from collections.abc import Iterator
 from functools import cache, cached_property
 from typing import Any
@@ -61,9 +62,9 @@ from fastloss import __version__
 from fastloss._loss import Loss
 from fastloss._nopython import c_functions
 from fastloss._nopython.building import domain, options_of
-from fastloss._nopython.functions import has_function, require_function
+from fastloss._nopython.functions import NO_FUNCTION, has_function, require_function
 from fastloss._options import Choice, Flag
-from fastloss.losses import find, names
+from fastloss.losses import find, names, no_attribute
 
 _TYPES = {"float32": (types.float32, "f32"), "float64": (types.float64, "f64")}
 
@@ -101,7 +102,8 @@ class CFunction:
     def __init__(self, loss: Loss, variant: str, dtype: str) -> None:
         self._loss, self._variant = loss, variant
         self._type, suffix = _TYPES[dtype]
-        self.member = "_".join(filter(None, (loss.name, variant, suffix)))
+        words = "_".join(filter(None, (loss.name, variant, suffix)))
+        self.member = re.sub(r"\W", "_", words)  # of a lambda, too
         self.name = f"fastloss_{self.member}"
 
     def __repr__(self) -> str:
@@ -354,11 +356,12 @@ def _losses() -> list[Loss]:
 
 
 def __getattr__(name: str) -> CFunctions:
-    if name in names():
-        loss = find(name)
-        if has_function(loss):
-            return of(loss)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in names():
+        raise no_attribute(__name__, name)
+    loss = find(name)
+    if not has_function(loss):
+        raise no_attribute(__name__, name, f": {NO_FUNCTION}")
+    return of(loss)
 
 
 def __dir__() -> list[str]:

@@ -114,6 +114,7 @@ from fastloss._jit import POINTS
 from fastloss._loss import Loss
 from fastloss._nopython.building import options_of, taking, unique_name, with_parameters
 from fastloss._nopython.functions import (
+    NO_FUNCTION,
     function_of,
     gradients_of,
     has_function,
@@ -121,7 +122,7 @@ from fastloss._nopython.functions import (
     require_function,
     targets_of,
 )
-from fastloss.losses import find, names
+from fastloss.losses import find, names, no_attribute
 
 
 @cache
@@ -190,11 +191,12 @@ def _documentation_of(loss: Loss) -> str:
 
 
 def __getattr__(name: str) -> Any:
-    if name in names():
-        loss = find(name)
-        if has_function(loss):
-            return of(loss)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in names():
+        raise no_attribute(__name__, name)
+    loss = find(name)
+    if not has_function(loss):
+        raise no_attribute(__name__, name, f": {NO_FUNCTION}")
+    return of(loss)
 
 
 def __dir__() -> list[str]:

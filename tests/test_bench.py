@@ -69,6 +69,7 @@ def test_bench_writes_everything(tmp_path, capsys, without_peers):
         assert set(row["times"]) == {"fastloss", "NumPy"}
         assert row["limit_names"]["limit"] == "np.add(p, t, out=o)"
         ours, theirs = row["times"]["fastloss"], row["times"]["NumPy"]
+        assert row["textbook"] == []
         assert 0 < ours["minimum"] <= ours["median"] <= ours["upper_quartile"]
         assert row["speedup"] == theirs["median"] / ours["median"]
         assert row["price"] == ours["median"] / row["limits"]["limit"]["minimum"]

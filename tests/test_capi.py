@@ -212,6 +212,24 @@ def test_a_users_own_loss_is_a_c_function(tmp_path):
     assert (slope.value, curvature.value) == (-16.0, 8.0)
 
 
+def test_names_that_c_could_not_take():
+    """Of a lambda, and of options that are words of C."""
+
+    def square(pred, target, double=2.0, register=1.0):
+        return double * register * (pred - target) ** 2
+
+    names = {"square": square, "_lambda_": lambda p, t: 2.0 * (p - t) ** 2}
+    for name, function in names.items():
+        wanted = fl.elementwise(function)
+        mine = fl.capi.of(wanted).float64
+        assert mine.name == f"fastloss_{name}_f64"
+        options = [option.default for option in wanted.options.values()]
+        assert mine.ctypes(3.0, 1.0, *options, None, None) == 8.0
+    assert "double target, double double_, double register_, double *slope" in (
+        fl.capi.of(fl.elementwise(square)).float64.signature
+    )
+
+
 def test_scipy_integrates():
     integrate = pytest.importorskip("scipy.integrate")
     for arguments in ((1.0, 0.5), (1.0,)):

@@ -396,3 +396,29 @@ def test_weights_out_of_the_range_of_pred_are_refused():
     for weight in (1e39, 1e-50):
         with pytest.raises(ValueError, match=r"mse: sample_weight .* range of float32"):
             fl.mse(np.ones(2, "f4"), np.zeros(2, "f4"), sample_weight=np.array([1.0, weight]))
+
+
+REFUSED_BY_REFERENCE = [
+    (fl.softmax_cross_entropy, np.zeros((2, 3)), [0, 7], IndexError, "labels is 7 at row 1; exp"),
+    (fl.nll, np.zeros((2, 3)), [0, -1], IndexError, "labels is -1 at row 1; expected a class"),
+    (fl.nll, np.zeros((2, 3)), [0], ValueError, r"labels is int64 of shape \(1,\); expected sh"),
+    (
+        fl.huber,
+        np.zeros((4, 1)),
+        np.zeros(4),
+        ValueError,
+        r"target is float64 of shape \(4,\); exp",
+    ),
+    (fl.dice, np.zeros((4, 3)), np.zeros((4, 1)), ValueError, r"target is float64 of shape \(4, 1"),
+]
+
+
+@pytest.mark.parametrize(("loss", "pred", "target", "error", "message"), REFUSED_BY_REFERENCE)
+def test_the_reference_refuses_shapes_and_labels_too(loss, pred, target, error, message):
+    with pytest.raises(error, match=f"^{loss.name}: {message}"):
+        loss.reference(pred, target)
+
+
+def test_what_came_is_told_of_an_empty_array_too():
+    with pytest.raises(ValueError, match=r"labels is float64 of shape \(0, 4\); expected integer"):
+        fl.nll(np.zeros((0, 4)), np.zeros((0, 4)))

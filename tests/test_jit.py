@@ -131,6 +131,35 @@ def test_labels_outside_give_nan_and_read_nothing(rng):
             assert np.isnan(grad).all()
 
 
+def test_any_names_will_do():
+    """A lambda has no name, and an argument may have that of what is written behind the scenes."""
+
+    def body(body, values, arrays=2.0, function=1.0):
+        return arrays * function * (body - values) ** 2
+
+    for loss in (
+        fl.elementwise(body),
+        fl.elementwise(lambda body, values: 2.0 * (body - values) ** 2),
+    ):
+        assert fl.jit.of(loss)(3.0, 1.0) == (8.0, 8.0, 4.0)
+        assert compiled("loss(x, y)", loss=loss, x=np.array([3.0]), y=np.array([1.0])) == 8.0
+
+
+def test_what_is_not_there_is_told():
+    with pytest.raises(AttributeError, match=r"'fastloss\.jit' has no attribute 'hubr'$") as told:
+        fl.jit.hubr  # noqa: B018
+    assert told.value.name == "hubr"  # by which, and by obj, Python asks whether huber is meant
+    assert told.value.obj is fl.jit
+    with pytest.raises(AttributeError, match="'fastloss' has no attribute 'softmax'") as told:
+        fl.softmax  # noqa: B018
+    assert told.value.obj is fl
+    for door in (fl.jit, fl.capi):
+        with pytest.raises(
+            AttributeError, match="'info_nce': every row meets all others; expected"
+        ):
+            door.info_nce  # noqa: B018
+
+
 def test_options_by_position_by_keyword_and_none():
     huber = fl.jit.huber
     assert huber(3.0, 1.0, 0.5) == huber(3.0, 1.0, delta=0.5) == huber(3.0, 1, np.float32(0.5))
@@ -520,6 +549,7 @@ def test_calls_that_cannot_be_compiled_say_why(expression, message):
 
 def assert_raises(error, message, expression):
     arguments = {"p": PRED.copy(), "t": TARGET, "d": -1.0, "w": np.ones(6), "x": LOGITS}
+    arguments["f"] = PRED.astype(np.float32)
     with pytest.raises(error, match=message):
         compiled(expression, **arguments, y=np.zeros(2, int), o=np.empty((2, 3)))
 
@@ -529,6 +559,8 @@ def assert_raises(error, message, expression):
     [
         ("fl.huber(p, t, delta=d)", "delta is outside its domain; expected a number > 0"),
         ("fl.huber(p, t, delta=np.inf)", "delta is outside its domain; expected a number > 0"),
+        ("fl.huber(f, f, delta=1e-60)", "delta is outside its domain; expected a number > 0"),
+        ("fl.huber(f, f, delta=1e60)", "delta is outside its domain; expected a number > 0"),
         ("fl.huber(p, t[1:])", "target is of another shape than pred; expected the shape of pred"),
         ("fl.huber.grad(p, t, t[1:])", "grad_out is of another shape than pred; expected the"),
         ("fl.huber.grad(p, t, p)", "grad_out is overlapping pred; expected memory of its own"),

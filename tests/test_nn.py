@@ -573,7 +573,10 @@ def test_a_deep_copy_decays_its_own_parameters():
 
 def test_repr():
     assert repr(nn.HuberLoss(delta=2.0)) == "HuberLoss(reduction='mean', delta=2.0)"
-    assert repr(nn.criterion(fl.huber, delta=2.0)) == "criterion(huber, delta=2.0)"
+    criterion = nn.criterion(fl.huber, delta=2.0)
+    assert repr(criterion) == repr(copy.copy(criterion)) == "criterion(huber, delta=2.0)"
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        criterion.options["delta"] = 3.0
     weighted = repr(nn.CrossEntropyLoss([1.0, 2.0], ignore_index=0))
     assert weighted.startswith("CrossEntropyLoss(weight=[1.0, 2.0], ignore_index=0, ")
     assert "1." not in repr(nn.MSE(params=[(np.ones(3), np.zeros(3))]))
@@ -721,6 +724,11 @@ def test_keywords_of_one_call():
     assert criterion(x, t, sample_weight=weight) == pytest.approx(np.sum(weight * squares))
     assert criterion(x, t, reduction="mean") == pytest.approx(np.sum(squares) / x.size)
     assert criterion(x, t) == pytest.approx(np.sum(squares))
+
+
+def test_wrong_ignore_index():
+    with pytest.raises(TypeError, match=r"^CrossEntropyLoss: ignore_index is float 1\.5; expected"):
+        nn.CrossEntropyLoss(ignore_index=1.5)
 
 
 @pytest.mark.parametrize(

@@ -397,6 +397,39 @@ def test_check_names_the_worst_point(function):
         fl.elementwise(function).check()
 
 
+def charbonnier(pred, target, width=1e-6):
+    return np.sqrt((pred - target) ** 2 + width * width)
+
+
+def power_and_a_half(pred, target):
+    return abs(pred - target) ** 1.5
+
+
+def root(pred, target):
+    return np.sqrt(abs(pred - target))
+
+
+def with_an_argument_called_target(y_pred, y_true, target=1.0):
+    return target * (y_pred - y_true) ** 2
+
+
+@first_of([charbonnier, power_and_a_half, root, with_an_argument_called_target], "function")
+def test_check_passes_narrow_bends_and_singularities(function):
+    """Curvatures of bends far narrower than the first step, and those which are infinite."""
+    report = fl.elementwise(function).check()
+    assert report.curvatures > 200
+    assert (report.left_out > 0) == (function in (power_and_a_half, root))
+
+
+def test_check_finds_wrong_curvatures_at_narrow_bends():
+    def wrong(pred, target):
+        size = np.sqrt((pred - target) ** 2 + 1e-12)
+        return size, (pred - target) / size, 1.01e-12 / size**3
+
+    with pytest.raises(AssertionError, match=r"curvature by pred is 1010000\.0.* where it should"):
+        fl.elementwise(wrong).check()
+
+
 def test_check_finds_wrong_gradients_of_rows():
     @fl.rowwise
     def forgotten(scores, label, grad):

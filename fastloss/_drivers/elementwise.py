@@ -129,12 +129,12 @@ def weighted_block(
                 f = factors[i]
             # A weight of 0 hides whatever stands there, NaN included: a product would not.
             counts = w != T(0)
-            loss = w * loss if counts else T(0)
-            # In float64: 1 / W may be too large for the type, where all the weights are tiny.
+            # In float64: w loss or 1 / W may be beyond the type, where the weights are extreme.
+            weighted = np.float64(w) * np.float64(loss) if counts else 0.0
             factor = T(scale * np.float64(w) * np.float64(f))
-            total += np.float64(loss)
+            total += weighted
             if losses is not None:
-                single[i] = loss
+                single[i] = T(weighted)
             if grad is not None:
                 change = factor * slope if counts else T(0)
                 if accumulate is None:

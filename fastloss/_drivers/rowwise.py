@@ -46,7 +46,7 @@ mass_of: Any = None
 
 
 def rows_of(arrays, first, size):
-    """Return the row that begins at entry `first` of each of one to three arrays."""
+    """Return the row that begins at entry `first` of each of the arrays."""
 
 
 @overload(rows_of, jit_options=INLINED)
@@ -131,16 +131,17 @@ def row_block(
         label, weight = live_weight(labels, ignore_index, classes, sample_weight, class_weight, r)
         place = r * classes
         counts = weight != 0.0
-        loss, scale = T(0), 0.0
+        loss, scale = 0.0, 0.0
         if counts:
             rows = rows_of(inputs, place, classes)
-            loss = T(weight) * T(row(*(rows + label_of(labels, label) + parts + seconds + options)))
+            alone = T(row(*(rows + label_of(labels, label) + parts + seconds + options)))
+            loss = weight * np.float64(alone)
             scale = share * weight
             if upstream is not None:
                 scale *= np.float64(upstream[r])
-        loss_sum += np.float64(loss)
+        loss_sum += loss
         if losses is not None:
-            losses[r] = loss
+            losses[r] = T(loss)
         deliver(grads, parts, place, classes, T(scale), counts, accumulate)
         deliver(hesses, seconds, place, classes, T(scale), counts, None)
     hold(memory)

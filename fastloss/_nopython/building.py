@@ -25,11 +25,15 @@ from numba.extending import overload
 from fastloss._digest import IN_MEMORY, source_digest
 from fastloss._jit import MATHEMATICS
 from fastloss._options import Choice, Flag, Option
+from fastloss._validate import RANGES
 
 Function = Callable[..., Any]
 
 MODULE = "fastloss.jit"
 """What the functions pass for: Numba imports a function's module when it loads it from a cache."""
+
+DEFINED, BODY = "_defined", "_body"
+"""Names in what is written here that no parameter has by chance."""
 
 _SOURCES = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
 _DIGEST = hashlib.sha256(b"".join(_SOURCES)).hexdigest()[:8]
@@ -43,12 +47,16 @@ def unique_name(loss: Any, role: str) -> str:
     return f"{loss.name}.{role}.{_DIGEST}{digest}"
 
 
-def written(name: str, lines: Iterable[str], bindings: Mapping[str, Any]) -> Any:
-    """Return the function that the lines define, with these globals and this qualified name."""
+def written(name: str, parameters: str, lines: Iterable[str], bindings: Mapping[str, Any]) -> Any:
+    """Return the function of these lines, with these globals and this qualified name.
+
+    In the text it is called DEFINED: what a user calls a loss may be one of the globals, or no word
+    of Python's, such as ``<lambda>``.
+    """
     namespace = {**bindings, "__name__": MODULE}
-    exec("\n".join(lines), namespace)
-    function = namespace[name.partition(".")[0]]
-    function.__qualname__ = name
+    exec("\n".join([f"def {DEFINED}({parameters}):", *lines]), namespace)
+    function = namespace[DEFINED]
+    function.__name__, function.__qualname__ = name.partition(".")[0], name
     return function
 
 
@@ -64,9 +72,8 @@ def with_parameters(
         parameter if default is ... else f"{parameter}={default!r}"
         for parameter, default in {**arrays, **values, **dict.fromkeys(outs, ...)}.items()
     )
-    head = f"def {name.partition('.')[0]}({parameters}):"
-    call = f"    return body({in_tuple([*arrays, *outs])}, {in_tuple(values)})"
-    return written(name, [head, call], {"body": body})
+    call = f"    return {BODY}({in_tuple([*arrays, *outs])}, {in_tuple(values)})"
+    return written(name, parameters, [call], {BODY: body})
 
 
 def in_tuple(expressions: Iterable[str]) -> str:
@@ -131,7 +138,7 @@ def taking(loss: Any, last: Function, *, checked: bool = False, from_c: bool = F
 
     def choose(arrays, values):
         T = getattr(arrays.types[0], "dtype", arrays.types[0])
-        bindings = {"T": T, "last": last, "yes": yes, "isfinite": math.isfinite}
+        bindings = {"T": T, "last": last, "yes": yes}
         checks, readings = [], []
         for i, (key, option) in enumerate(options_of(loss).items()):
             kind, value = values.types[i], f"values[{i}]"
@@ -141,12 +148,14 @@ def taking(loss: Any, last: Function, *, checked: bool = False, from_c: bool = F
                 holds = " or ".join(f"{value} == {word!r}" for word in option.words)
             elif checked and isinstance(kind, types.Number):
                 bindings[f"holds_{i}"] = _test_of(option)
-                holds = f"isfinite({value}) and holds_{i}(float({value}))"
+                smallest, largest = RANGES[np.dtype(T.name)]
+                holds = f"({value} == 0 or {smallest!r} <= abs({value}) <= {largest!r})"
+                holds += f" and holds_{i}(float({value})) and holds_{i}(float(T({value})))"
             if holds:
                 message = f"{loss.name}: {key} is outside its domain; expected {domain(option)}"
                 checks += [f"    if not ({holds}):", f"        raise ValueError({message!r})"]
-        lines = ["def options(arrays, values):", *checks, *_branches(readings, (), "    ")]
-        return written("options", lines, bindings)
+        lines = [*checks, *_branches(readings, (), "    ")]
+        return written("options", "arrays, values", lines, bindings)
 
     name = unique_name(loss, "options_from_c" if from_c else "options")
     return chosen(name, MATHEMATICS, choose)

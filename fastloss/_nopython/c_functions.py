@@ -15,6 +15,7 @@ from fastloss import _engine
 from fastloss._digest import IN_MEMORY, source_digest
 from fastloss._jit import MATHEMATICS
 from fastloss._nopython.building import (
+    BODY,
     Function,
     chosen,
     in_tuple,
@@ -33,6 +34,17 @@ C_NAMES = {
 }  # fmt: skip
 
 
+_WORDS = """
+alignas alignof auto bool case catch char class const constexpr const_cast decltype default delete
+do double dynamic_cast enum explicit export extern false float friend goto inline int long mutable
+namespace new noexcept nullptr operator private protected public register reinterpret_cast restrict
+short signed sizeof static static_assert static_cast struct switch template this thread_local throw
+true typedef typeid typename typeof union unsigned using virtual void volatile wchar_t
+"""
+KEYWORDS = frozenset(_WORDS.split())
+"""What no parameter can be called in C or in C++, and can in Python."""
+
+
 class Parameter(NamedTuple):
     """A parameter of a C function: its name, its type, and whether it is written to."""
 
@@ -42,9 +54,10 @@ class Parameter(NamedTuple):
 
     def __str__(self) -> str:
         """Return how it is declared."""
+        name = f"{self.name}_" if self.name in KEYWORDS else self.name
         if not isinstance(self.kind, types.CPointer):
-            return f"{C_NAMES[self.kind]} {self.name}"
-        return f"{'' if self.is_output else 'const '}{C_NAMES[self.kind.dtype]} *{self.name}"
+            return f"{C_NAMES[self.kind]} {name}"
+        return f"{'' if self.is_output else 'const '}{C_NAMES[self.kind.dtype]} *{name}"
 
 
 def variants_of(loss: Any) -> tuple[str, ...]:
@@ -100,7 +113,7 @@ def scipy_function(loss: Any, variant: str) -> Any:
     line = f"    return function({in_tuple(given)}, values)[0]"
 
     def choose(arrays, values):
-        return written("call", ["def call(arrays, values):", line], {"function": function})
+        return written("call", "arrays, values", [line], {"function": function})
 
     role = f"scipy_{variant}" if variant else "scipy"
     body = taking(loss, chosen(unique_name(loss, f"{role}_last"), MATHEMATICS, choose), from_c=True)
@@ -110,12 +123,11 @@ def scipy_function(loss: Any, variant: str) -> Any:
         for i, option in enumerate(options_of(loss).values(), count)
     ]
     name = unique_name(loss, role)
-    lines = [
-        f"def {loss.name}(n, x):",
-        f"    return body({in_tuple(f'x[{i}]' for i in range(count))}, {in_tuple(values)})",
-    ]
+    arrays = in_tuple(f"x[{i}]" for i in range(count))
+    call = f"    return {BODY}({arrays}, {in_tuple(values)})"
     signature = types.float64(types.int32, types.CPointer(types.float64))
-    return _compiled(loss, written(name, lines, {"body": body, "nan": np.nan}), signature)
+    of_numbers = written(name, "n, x", [call], {BODY: body, "nan": np.nan})
+    return _compiled(loss, of_numbers, signature)
 
 
 def _default(option: Option) -> float:
@@ -146,12 +158,11 @@ def _point(loss: Any, variant: str) -> Function:
     def choose(arrays, values):
         given = _with_second(loss, variant, [f"arrays[{i}]" for i in range(len(inputs))])
         lines = [
-            "def call(arrays, values):",
             f"    result = function({in_tuple(given)}, values)",
             *(f"    store(arrays[{len(inputs) + k}], result[{k + 1}])" for k in range(len(outs))),
             "    return result[0]",
         ]
-        return written("call", lines, {"function": function, "store": store})
+        return written("call", "arrays, values", lines, {"function": function, "store": store})
 
     return choose
 
@@ -171,7 +182,6 @@ def _row(loss: Any, variant: str) -> Function:
         ]
         rows, grads = views[: len(inputs) - 1], views[len(inputs) :]
         lines = [
-            "def call(arrays, values):",
             f"    if {size} < 1:",
             "        return nan",
             f"    if is_null(arrays[{len(inputs)}]):",
@@ -180,7 +190,7 @@ def _row(loss: Any, variant: str) -> Function:
         ]
         bindings = {"carray": carray, "function": function, "is_null": is_null}
         bindings["nan"] = np.dtype(arrays.types[0].dtype.name).type(np.nan)
-        return written("call", lines, bindings)
+        return written("call", "arrays, values", lines, bindings)
 
     return choose
 

@@ -25,6 +25,9 @@ from fastloss._nopython.building import (
 FLOATS = (types.float32, types.float64)
 
 
+NO_FUNCTION = "every row meets all others; expected a loss of single rows"
+
+
 def has_function(loss: Any) -> bool:
     """Whether a loss is a function of points or of single rows, and not of all rows at once."""
     from fastloss._families.rows import RowLoss  # which imports this module
@@ -37,7 +40,7 @@ def require_function(loss: Any, caller: str) -> None:
     if not isinstance(loss, Loss):
         raise TypeError(f"{caller}: loss is {loss!r}; expected a loss such as fastloss.huber")
     if not has_function(loss):
-        raise ValueError(f"{loss.name}: every row meets all others; expected a loss of single rows")
+        raise ValueError(f"{loss.name}: {NO_FUNCTION}")
 
 
 def gradients_of(loss: Any) -> tuple[str, ...]:
@@ -205,7 +208,6 @@ def _softmax_row(loss: Any) -> Function:
             "None", "none_ignored", "classes", "1", "0", "1", "1.0",
         ]  # fmt: skip
         lines = [
-            "def row(arrays, values):",
             "    logits, target, grad = arrays",
             *(label if labelled else []),
             "    classes = logits.size",
@@ -215,7 +217,7 @@ def _softmax_row(loss: Any) -> Function:
             "T": T, "block": block, "none_ignored": np.int64(-1),
             "np": np, "on_stack": on_stack, "spoil": spoil, "yes": yes,
         }  # fmt: skip
-        return written("row", lines, bindings)
+        return written("row", "arrays, values", lines, bindings)
 
     return chosen(unique_name(loss, "row"), MATHEMATICS, choose)
 

@@ -39,7 +39,7 @@ class Launch:
         self.inputs = [loss._pred_name, *([self.second] if self.second else loss._other_names)]
         ndim = kinds[loss._pred_name].ndim
         self.labelled = self.target != "None" and kinds[loss._target_name].ndim < ndim
-        self.lines = ["def call(arrays, values):"]
+        self.lines: list[str] = []
         self.bindings: dict[str, Any] = {
             "T": kinds[loss._pred_name].dtype,
             "flattened": flattened,
@@ -65,7 +65,7 @@ class Launch:
                 self._demand("status < 0", self.loss._target_name, "holding a label outside [0, C)",
                              "labels in [0, C), or ignore_index", "IndexError")  # fmt: skip
         self._add(f"return {result}")
-        return written("call", self.lines, self.bindings)
+        return written("call", "arrays, values", self.lines, self.bindings)
 
     def _add(self, *lines: str) -> None:
         self.lines += [f"    {line}" for line in lines]

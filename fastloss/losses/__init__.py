@@ -21,6 +21,12 @@ def find(name: str) -> "Loss":
     return loss
 
 
+def no_attribute(module: str, name: str, why: str = "") -> AttributeError:
+    """Return the error of a name that a module of losses lacks; Python adds one that is like it."""
+    message = f"module {module!r} has no attribute {name!r}{why}"
+    return AttributeError(message, name=name, obj=sys.modules[module])
+
+
 class _Registry(ModuleType):
     """The package itself, callable: one name serves ``import fastloss.losses.mse`` and the call."""
 

@@ -38,24 +38,49 @@ True
 array([0, 1, 1, 0])
 """
 
-from fastloss.nn._criterion import Criterion as Criterion
-from fastloss.nn._criterion import criterion as criterion
-from fastloss.nn._elementwise import BCELoss as BCELoss
-from fastloss.nn._elementwise import BCEWithLogitsLoss as BCEWithLogitsLoss
-from fastloss.nn._elementwise import GaussianNLLLoss as GaussianNLLLoss
-from fastloss.nn._elementwise import HuberLoss as HuberLoss
-from fastloss.nn._elementwise import KLDivLoss as KLDivLoss
-from fastloss.nn._elementwise import L1Loss as L1Loss
-from fastloss.nn._elementwise import MSELoss as MSELoss
-from fastloss.nn._elementwise import PoissonNLLLoss as PoissonNLLLoss
-from fastloss.nn._elementwise import SmoothL1Loss as SmoothL1Loss
-from fastloss.nn._elementwise import SoftMarginLoss as SoftMarginLoss
-from fastloss.nn._rowwise import CosineEmbeddingLoss as CosineEmbeddingLoss
-from fastloss.nn._rowwise import CrossEntropyLoss as CrossEntropyLoss
-from fastloss.nn._rowwise import MultiLabelSoftMarginLoss as MultiLabelSoftMarginLoss
-from fastloss.nn._rowwise import MultiMarginLoss as MultiMarginLoss
-from fastloss.nn._rowwise import NLLLoss as NLLLoss
-from fastloss.nn._rowwise import TripletMarginLoss as TripletMarginLoss
-from fastloss.nn._textbook import MSE as MSE
-from fastloss.nn._textbook import SigmoidCrossEntropy as SigmoidCrossEntropy
-from fastloss.nn._textbook import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from fastloss.nn._criterion import Criterion, criterion
+from fastloss.nn._elementwise import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    GaussianNLLLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    PoissonNLLLoss,
+    SmoothL1Loss,
+    SoftMarginLoss,
+)
+from fastloss.nn._rowwise import (
+    CosineEmbeddingLoss,
+    CrossEntropyLoss,
+    MultiLabelSoftMarginLoss,
+    MultiMarginLoss,
+    NLLLoss,
+    TripletMarginLoss,
+)
+from fastloss.nn._textbook import MSE, SigmoidCrossEntropy, SoftmaxCrossEntropy
+
+__all__ = [
+    "MSE",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "CosineEmbeddingLoss",
+    "Criterion",
+    "CrossEntropyLoss",
+    "GaussianNLLLoss",
+    "HuberLoss",
+    "KLDivLoss",
+    "L1Loss",
+    "MSELoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
+    "NLLLoss",
+    "PoissonNLLLoss",
+    "SigmoidCrossEntropy",
+    "SmoothL1Loss",
+    "SoftMarginLoss",
+    "SoftmaxCrossEntropy",
+    "TripletMarginLoss",
+    "criterion",
+]

@@ -3,8 +3,10 @@
 import inspect
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -201,11 +203,14 @@ class LossCriterion(Criterion):
     """The criterion of any loss; `criterion` makes them."""
 
     loss: Loss
-    options: dict[str, Any]
+    options: Mapping[str, Any]
 
     def __repr__(self) -> str:
         options = (f"{name}={value!r}" for name, value in self.options.items())
         return f"criterion({', '.join((self.loss.name, *options))})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "options": dict(self.options)}
 
     def forward(self, input: Any, /, *others: Any, **named: Any) -> Any:
         """Compute the loss and its gradient, and return the loss.
@@ -237,7 +242,9 @@ class LossCriterion(Criterion):
                 check.reduction(value, loss.name)
             elif name in loss.options and np.ndim(value) == 0:
                 loss.options[name].checked(value, loss.name, name)
-        return loss, self.options
+        keywords = dict(self.options)
+        object.__setattr__(self, "options", MappingProxyType(keywords))
+        return loss, keywords
 
 
 def criterion(loss: Loss, /, **options: Any) -> Criterion:
