@@ -95,6 +95,12 @@ def read_weights(loss: str, given: dict[str, Any], argument: str, batch: Batch) 
     return check.weights(value, loss, argument, batch.weight_shapes, batch.pred.dtype)
 
 
+def read_class_weight(loss: str, given: dict[str, Any], pred: Array, axis: int) -> Array | None:
+    """Return the weights of the classes, or None."""
+    value, shapes = given.get("class_weight"), ((pred.shape[axis],),)
+    return None if value is None else check.weights(value, loss, "class_weight", shapes, pred.dtype)
+
+
 def buffer_for(
     loss: str, buffer: Any, argument: str, shape: tuple[int, ...], dtype: np.dtype[Any],
     order: Any, others: dict[str, Array | None],

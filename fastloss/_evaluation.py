@@ -9,7 +9,7 @@ import numpy as np
 from fastloss import _validate as check
 from fastloss._call import Batch, Other, Work, buffer_for, read_divisor, read_upstream, read_weights
 from fastloss._llvm import OVERLAP
-from fastloss._memory import flat, flat_out, is_view, write_back
+from fastloss._memory import flat, flat_out, is_view, order_of, write_back
 from fastloss._options import Option
 from fastloss._plans import INPUTS, Plans, described
 from fastloss._validate import Array
@@ -75,11 +75,9 @@ class Evaluation(ABC):
         scale, upstream = read_upstream(name, given, reduction, batch)
         sample_weight = read_weights(name, given, "sample_weight", batch)
         accumulate = check.boolean(given.get("accumulate", False), name, "accumulate")
-        num_threads = given.get("num_threads")
-        if num_threads is not None:
-            num_threads = check.integer(num_threads, name, "num_threads", 1, "an integer >= 1")
+        num_threads = check.threads(given.get("num_threads"), name)
 
-        order = "F" if pred.flags.f_contiguous and not pred.flags.c_contiguous else "C"
+        order = order_of(pred)
         inputs = {self._pred_name: pred, **dict(zip(self._other_names, batch.others, strict=True))}
         read: dict[str, Array | None] = {
             **inputs, self._target_name: batch.target, "sample_weight": sample_weight,

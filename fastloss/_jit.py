@@ -16,6 +16,9 @@ MATHEMATICS: dict[str, Any] = {
 }
 """For formulas: rounding steps stay in the order in which they are written."""
 
+ROUNDED: dict[str, Any] = {**MATHEMATICS, "fastmath": {"nsz"}}
+"""For a product that must fuse with no sum, in one kernel as in another."""
+
 CALLABLE: dict[str, Any] = {**MATHEMATICS, "no_cpython_wrapper": False, "forceinline": False}
 """For a formula that plain Python calls."""
 

@@ -1,6 +1,6 @@
 """Arrays laid flat for the kernels, and results put back where they belong."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,11 @@ class _Borrowed:
         interface = array.__array_interface__
         self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
         self.owner = array
+
+
+def order_of(array: Array) -> Literal["C", "F"]:
+    """Return the order in which an array is contiguous, "C" if it is so in both or in none."""
+    return "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
 
 
 def flat(array: Array, order: Any) -> Array:

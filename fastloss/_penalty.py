@@ -143,9 +143,7 @@ class L2Penalty:
     @staticmethod
     def _checked(strength: Any, num_threads: Any) -> tuple[float, int | None]:
         strength = check.number(strength, NAME, "strength", "a number >= 0", lambda x: x >= 0)
-        if num_threads is not None:
-            num_threads = check.integer(num_threads, NAME, "num_threads", 1, "an integer >= 1")
-        return strength, num_threads
+        return strength, check.threads(num_threads, NAME)
 
     @staticmethod
     def _arrays(parameters: Any) -> list[Array]:

@@ -19,6 +19,8 @@ import numpy as np
 
 from fastloss import _engine, _threads
 from fastloss._drivers.common import TILE_CLASSES
+from fastloss._drivers.rowwise import RowwiseArguments
+from fastloss._drivers.softmax import SoftmaxArguments
 from fastloss._llvm import OVERLAP
 from fastloss._validate import FLOATS, Array
 
@@ -77,10 +79,12 @@ def softmax(
         return _engine.run(
             _engine.softmax_kernel,
             (scalar, *variant),
-            (pred.ravel(), None if soft else target, target.ravel() if soft else None,
-             None if grad is None else grad.ravel(), None, None, None, None, None, None, None,
-             None, options[pred.dtype], curved, None, None, None, None, None, None, None, None,
-             -100, *pred.shape, 1, math.nan, 1.0),
+            SoftmaxArguments(
+                logits=pred.ravel(), labels=None if soft else target,
+                dense=target.ravel() if soft else None, grad=None if grad is None else grad.ravel(),
+                options=options[pred.dtype], curved=curved, ignore_index=-100, rows=pred.shape[0],
+                classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
+            ),
             nanoseconds * pred.size,
         )  # fmt: skip
 
@@ -124,13 +128,16 @@ def rows(
         ):
             return math.nan, OVERLAP
         flat = target.ravel()
-        inputs = (pred.ravel(), flat) if dense else (pred.ravel(),)
         return _engine.run(
             _engine.rowwise_kernel,
             (function_of(dense), kind, None),
-            (inputs, None if dense else flat, flat if dense and weighs else None,
-             (None if grad is None else grad.ravel(),), (None,) * hessians, None, None, None, None,
-             None, options[pred.dtype], -100, *pred.shape, 1, math.nan, 1.0),
+            RowwiseArguments(
+                inputs=(pred.ravel(), flat) if dense else (pred.ravel(),),
+                labels=None if dense else flat, mass=flat if dense and weighs else None,
+                grads=(None if grad is None else grad.ravel(),), hesses=(None,) * hessians,
+                options=options[pred.dtype], ignore_index=-100, rows=pred.shape[0],
+                classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
+            ),
             nanoseconds * pred.size,
         )  # fmt: skip
 
@@ -173,17 +180,20 @@ def inputs(
             return None
 
     def run(*arrays: Array) -> float | None:
-        grads = arrays[count:]
+        first, grads = arrays[0], arrays[count:]
         for k, grad in enumerate(grads):
             if any(np.may_share_memory(grad, array) for array in arrays[: count + k]):
                 return None
         value, _ = _engine.run(
             _engine.rowwise_kernel,
             (function, "dense", None),
-            (tuple(x.ravel() for x in arrays[:count]), None, None,
-             tuple(x.ravel() for x in grads) or (None,) * count, (None,) * hessians, None, None,
-             None, None, None, options[arrays[0].dtype], -100, *arrays[0].shape, 1, math.nan, 1.0),
-            nanoseconds * arrays[0].size,
+            RowwiseArguments(
+                inputs=tuple(x.ravel() for x in arrays[:count]),
+                grads=tuple(x.ravel() for x in grads) or (None,) * count,
+                hesses=(None,) * hessians, options=options[first.dtype], ignore_index=-100,
+                rows=first.shape[0], classes=first.shape[1], inner=1, divisor=math.nan, scale=1.0,
+            ),
+            nanoseconds * first.size,
         )  # fmt: skip
         return float(value)
 

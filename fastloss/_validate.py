@@ -239,6 +239,16 @@ def integer(value: Any, loss: str, argument: str, lowest: int, expected: str) ->
     return int(value)
 
 
+def ignored(value: Any, loss: str) -> int:
+    """Return the label of the rows that do not count."""
+    return integer(value, loss, "ignore_index", -(2**63), "an integer of 64 bits")
+
+
+def threads(value: Any, loss: str) -> int | None:
+    """Return a number of threads, or None."""
+    return None if value is None else integer(value, loss, "num_threads", 1, "an integer >= 1")
+
+
 def boolean(value: Any, loss: str, argument: str) -> bool:
     """Return True or False."""
     if not isinstance(value, (bool, np.bool_)):

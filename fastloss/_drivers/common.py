@@ -31,11 +31,13 @@ The engine clones the templates in `rows`, `tiles` and `softmax` and binds the n
 there. An argument that is None is pruned when a clone is compiled.
 """
 
+from collections import namedtuple
+
 import numpy as np
 from numba import njit
 
 from fastloss._floats import at_least, at_most, maximum
-from fastloss._jit import INLINED, MATHEMATICS
+from fastloss._jit import INLINED, MATHEMATICS, ROUNDED
 from fastloss._math import exp_nonpositive, log
 from fastloss._vectors import choose, number
 
@@ -49,6 +51,19 @@ IGNORED = -1
 OUTSIDE = -2
 
 inlined = njit(**INLINED)
+
+
+def arguments_of(template):
+    """Return the arguments of a template, by name, as a type of tuple; what is left out is None."""
+    code = template.__code__
+    names = code.co_varnames[: code.co_argcount]
+    return namedtuple(f"{template.__name__}_arguments", names, defaults=[None] * len(names))
+
+
+@njit(**ROUNDED)
+def weighed(loss, weight):
+    """Return the product in float64: a mean of extreme weights need not be extreme itself."""
+    return np.float64(weight) * np.float64(loss)
 
 
 @inlined

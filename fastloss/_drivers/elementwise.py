@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from fastloss._drivers.common import weighed
 from fastloss._jit import INLINED, LOOPS
 from fastloss._llvm import (
     OVERLAP,
@@ -129,8 +130,8 @@ def weighted_block(
                 f = factors[i]
             # A weight of 0 hides whatever stands there, NaN included: a product would not.
             counts = w != T(0)
-            # In float64: w loss or 1 / W may be beyond the type, where the weights are extreme.
-            weighted = np.float64(w) * np.float64(loss) if counts else 0.0
+            # In float64: 1 / W may be too large for the type, where all the weights are tiny.
+            weighted = weighed(loss, w) if counts else 0.0
             factor = T(scale * np.float64(w) * np.float64(f))
             total += weighted
             if losses is not None:

@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from fastloss._drivers.common import LANES, TILE_CLASSES, beyond_one_top, inlined, live_weight
+from fastloss._drivers.common import (
+    LANES,
+    TILE_CLASSES,
+    beyond_one_top,
+    inlined,
+    live_weight,
+    weighed,
+)
 from fastloss._drivers.row_vectors import largest_entry, multiply, power_of, powers_but_one
 from fastloss._drivers.rows import GROUP, GROUP_CLASSES
 from fastloss._drivers.transposing import add_transposed, transpose
@@ -109,7 +116,7 @@ def finish(
     for r in range(rows):
         moved, slope = own(cosines[r], *options[1:])
         loss, pull, slope_at_label = joined(rests[r], tops[r], moved, slope, options[0])
-        loss = weights[r] * loss if weights[r] != 0.0 else 0.0
+        loss = weighed(loss, weights[r]) if weights[r] != 0.0 else 0.0
         loss_sum += loss
         if losses is not None:
             losses[first + r] = T(loss)

@@ -7,6 +7,7 @@ import numpy as np
 from fastloss._drivers.common import (
     again,
     apart,
+    arguments_of,
     beyond_one_top,
     class_of_label,
     clip_to,
@@ -425,3 +426,6 @@ def soft_rows(
                             change = load_some(g, i, 1, there, T(0)) + change
                         store_some(g, i, change, there)
     return loss_sum
+
+
+BlockArguments = arguments_of(hard_rows)

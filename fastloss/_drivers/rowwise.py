@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastloss._drivers.common import inlined, live_weight, put
+from fastloss._drivers.common import arguments_of, inlined, live_weight, put, weighed
 from fastloss._drivers.elementwise import total_weight
 from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
@@ -135,7 +135,7 @@ def row_block(
         if counts:
             rows = rows_of(inputs, place, classes)
             alone = T(row(*(rows + label_of(labels, label) + parts + seconds + options)))
-            loss = weight * np.float64(alone)
+            loss = weighed(alone, weight)
             scale = share * weight
             if upstream is not None:
                 scale *= np.float64(upstream[r])
@@ -203,6 +203,9 @@ def rowwise_driver(
             min(rows, (b + 1) * step), share,
         )  # fmt: skip
     return in_order(sums) / divisor, -1
+
+
+RowwiseArguments = arguments_of(rowwise_driver)
 
 
 # The ways in for small batches of plain 2-D arrays, where calls cost. They run the driver serially,

@@ -9,6 +9,7 @@ from fastloss._drivers.common import (
     LANES,
     OUTSIDE,
     TILE_CLASSES,
+    arguments_of,
     class_of_label,
     inlined,
     place_of_row,
@@ -284,6 +285,9 @@ def softmax_driver(
                         rescale(hess, rows / divisor, first, stop)
             return loss / divisor, -1
         assumed, divisor = False, np.nan  # they are no distributions: once more, weighed first
+
+
+SoftmaxArguments = arguments_of(softmax_driver)
 
 
 def plain_labels(logits, labels, grad):

@@ -10,6 +10,7 @@ from fastloss import _engine
 from fastloss import _validate as check
 from fastloss._call import Batch, Work
 from fastloss._drivers.distances import pulled_row, unit_row
+from fastloss._drivers.rowwise import RowwiseArguments
 from fastloss._families.rows import RowLoss
 from fastloss._families.softmaxes import SoftmaxLoss
 from fastloss._quick import Quick
@@ -152,9 +153,10 @@ class Embeddings:
         accumulate: bool = False,
     ) -> None:  # fmt: skip
         """Let a function of rows fill `out`, or add to it, by the kernel of the row losses."""
-        arguments = (
-            inputs, None, None, (out,), (), None, None, None, None, accumulate or None, options,
-            -100, self.count, self.size, self.inner, 1.0, 1.0,
+        arguments = RowwiseArguments(
+            inputs=inputs, grads=(out,), hesses=(), accumulate=accumulate or None, options=options,
+            ignore_index=-100, rows=self.count, classes=self.size, inner=self.inner, divisor=1.0,
+            scale=1.0,
         )  # fmt: skip
         variant = function, "dense", "columns" if self.inner > 1 else None
         _engine.run(_engine.rowwise_kernel, variant, arguments, 0.0, 1)

@@ -14,10 +14,11 @@ import numpy as np
 
 from fastloss import _engine, _quick
 from fastloss import _validate as check
-from fastloss._call import HESSIAN, Batch, Work
+from fastloss._call import HESSIAN, Batch, Work, read_class_weight
 from fastloss._digest import is_of_library, remember
 from fastloss._drivers import points
 from fastloss._drivers.entries import entry_block
+from fastloss._drivers.rowwise import RowwiseArguments
 from fastloss._families.declaration import check_domains, declared, own_function
 from fastloss._interpreted import formula_of_rows
 from fastloss._jit import INLINED
@@ -140,14 +141,8 @@ class RowLoss(Loss):
         if self._target_name:
             target = self._target(arrays[count], pred, rows)
         if self._takes_labels:
-            options["ignore_index"] = check.integer(
-                given.get("ignore_index", -100), name, "ignore_index", -(2**63),
-                "an integer of 64 bits",
-            )  # fmt: skip
-        if given.get("class_weight") is not None:
-            options["class_weight"] = check.weights(
-                given["class_weight"], name, "class_weight", ((pred.shape[axis],),), pred.dtype
-            )
+            options["ignore_index"] = check.ignored(given.get("ignore_index", -100), name)
+        options["class_weight"] = read_class_weight(name, given, pred, axis)
         for key, option in self.options.items():
             options[key] = option.checked(given.get(key, option.default), name, key, pred.dtype)
         return Batch(pred, target, rows, (rows,), options, others)
@@ -168,7 +163,7 @@ class RowLoss(Loss):
         inner = before if work.order == "F" else after
         inputs = (work.pred, *(other.values for other in work.others))
         labels, mass, function = None, None, self._scalar
-        class_weight = batch.options.get("class_weight")
+        class_weight = batch.options["class_weight"]
         class_weight = None if class_weight is None else flat(class_weight, "C")
         odd = inner > 1 or work.pred is None
         if batch.target is not None and batch.target.ndim == batch.pred.ndim:
@@ -185,24 +180,24 @@ class RowLoss(Loss):
         return _engine.Launch(
             _engine.rowwise_kernel,
             (function, _engine.kind_of_rows(function, labels is not None, classes), staged),
-            (
-                inputs,
-                labels,
-                mass,
-                (work.grad, *(other.grad for other in work.others)),
-                (work.hess,) if self._properties["hessian"] else (),
-                work.losses,
-                work.sample_weight,
-                class_weight,
-                work.upstream,
-                True if work.accumulate else None,
-                self._scalar_options(batch.options, dtype),
-                batch.options.get("ignore_index", -100),
-                before * after,
-                classes,
-                inner,
-                work.divisor,
-                work.scale,
+            RowwiseArguments(
+                inputs=inputs,
+                labels=labels,
+                mass=mass,
+                grads=(work.grad, *(other.grad for other in work.others)),
+                hesses=(work.hess,) if self._properties["hessian"] else (),
+                losses=work.losses,
+                sample_weight=work.sample_weight,
+                class_weight=class_weight,
+                upstream=work.upstream,
+                accumulate=True if work.accumulate else None,
+                options=self._scalar_options(batch.options, dtype),
+                ignore_index=batch.options.get("ignore_index", -100),
+                rows=before * after,
+                classes=classes,
+                inner=inner,
+                divisor=work.divisor,
+                scale=work.scale,
             ),
             self._nanoseconds * batch.pred.size,
             work.num_threads,

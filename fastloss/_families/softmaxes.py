@@ -9,10 +9,11 @@ import numpy as np
 
 from fastloss import _engine, _quick
 from fastloss import _validate as check
-from fastloss._call import Batch, Work
+from fastloss._call import Batch, Work, read_class_weight
 from fastloss._drivers.common import TILE_CLASSES
+from fastloss._drivers.softmax import SoftmaxArguments
 from fastloss._loss import Loss
-from fastloss._memory import flat, flat_out
+from fastloss._memory import flat, flat_out, order_of
 from fastloss._options import Option
 from fastloss._validate import Array
 
@@ -101,19 +102,13 @@ class SoftmaxLoss(Loss):
         pred = check.prediction(pred, name, self._pred_name)
         axis = check.class_axis(given.get("axis", -1), name, self._pred_name, pred)
         rows = pred.shape[:axis] + pred.shape[axis + 1 :]
-        options: dict[str, Any] = {"axis": axis, "class_weight": given.get("class_weight")}
+        options: dict[str, Any] = {"axis": axis}
         if check.dimensions(target, name, self._target_name) == pred.ndim:
             target = check.dense_target(target, name, self._target_name, pred, self._pred_name)
         else:
             target = check.integer_labels(target, name, self._target_name, rows, pred.shape)
-        ignore = given.get("ignore_index", -100)
-        options["ignore_index"] = check.integer(
-            ignore, name, "ignore_index", -(2**63), "an integer of 64 bits"
-        )
-        if options["class_weight"] is not None:
-            options["class_weight"] = check.weights(
-                options["class_weight"], name, "class_weight", ((pred.shape[axis],),), pred.dtype
-            )
+        options["ignore_index"] = check.ignored(given.get("ignore_index", -100), name)
+        options["class_weight"] = read_class_weight(name, given, pred, axis)
         for key, option in self.options.items():
             options[key] = option.default
             if key in given:
@@ -131,7 +126,7 @@ class SoftmaxLoss(Loss):
             if target.ndim == pred.ndim and "n_correct" in given["extra"]:
                 check.fail(ValueError, name, "extra", "'n_correct' with a dense target",
                            "names without it, or integer labels")  # fmt: skip
-            order: Any = "F" if pred.flags.f_contiguous and not pred.flags.c_contiguous else "C"
+            order = order_of(pred)
             places = {"lse": (rows, pred.dtype), "proba": (pred.shape, pred.dtype)}
             for key in given["extra"]:
                 shape, dtype = places.get(key, (1, np.int64))
@@ -158,35 +153,35 @@ class SoftmaxLoss(Loss):
         logits = work.pred
         if logits is None and soft and self._curved and work.grad is not None:
             logits = work.grad.copy()  # its slopes are computed again when the gradient is written
-        arguments = (
-            logits,
-            None if dense else work.target,
-            work.target if dense else None,
-            work.grad,
-            work.hess,
-            work.losses,
-            work.sample_weight,
-            None if class_weight is None else flat(class_weight, "C"),
-            work.upstream,
-            (dtype(1 - smoothing), dtype(smoothing / classes)) if smooth else None,
-            (dtype(epsilon), dtype(1 - epsilon)) if epsilon > 0 else None,
-            True if work.accumulate else None,
-            self._scalar_options(batch.options, batch.pred.dtype),
-            self._curved,
-            None if temperature == 1 else dtype(temperature),
-            None if z_loss == 0 else dtype(z_loss),
-            None if others is None else flat(others, work.order),
-            None if share is None else (dtype(share), dtype(1 - share)),
-            flat_out(extra.get("lse"), work.order),
-            flat_out(extra.get("proba"), work.order),
-            extra.get("n_correct"),
-            extra.get("n_valid"),
-            options["ignore_index"],
-            before * after,
-            classes,
-            inner,
-            work.divisor,
-            work.scale,
+        arguments = SoftmaxArguments(
+            logits=logits,
+            labels=None if dense else work.target,
+            dense=work.target if dense else None,
+            grad=work.grad,
+            hess=work.hess,
+            losses=work.losses,
+            sample_weight=work.sample_weight,
+            class_weight=None if class_weight is None else flat(class_weight, "C"),
+            upstream=work.upstream,
+            smoothing=(dtype(1 - smoothing), dtype(smoothing / classes)) if smooth else None,
+            clip=(dtype(epsilon), dtype(1 - epsilon)) if epsilon > 0 else None,
+            accumulate=True if work.accumulate else None,
+            options=self._scalar_options(batch.options, batch.pred.dtype),
+            curved=self._curved,
+            temperature=None if temperature == 1 else dtype(temperature),
+            z_loss=None if z_loss == 0 else dtype(z_loss),
+            others=None if others is None else flat(others, work.order),
+            mix=None if share is None else (dtype(share), dtype(1 - share)),
+            lse=flat_out(extra.get("lse"), work.order),
+            proba=flat_out(extra.get("proba"), work.order),
+            correct=extra.get("n_correct"),
+            valid=extra.get("n_valid"),
+            ignore_index=options["ignore_index"],
+            rows=before * after,
+            classes=classes,
+            inner=inner,
+            divisor=work.divisor,
+            scale=work.scale,
         )
         return _engine.Launch(
             _engine.softmax_kernel,

@@ -7,6 +7,7 @@ from numba import types
 from numba.extending import overload
 
 from fastloss import _engine
+from fastloss._drivers.rows import BlockArguments
 from fastloss._jit import INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import on_stack, own_function
 from fastloss._loss import Loss
@@ -201,17 +202,17 @@ def _softmax_row(loss: Any) -> Function:
             "        spoil((grad,))",
             "        return T(np.nan)",
         ]
-        arguments = [
-            "logits", "labels" if labelled else "None", "None" if labelled else "target", "grad",
-            "None", "None", "None", "None", "None", taken["smoothing"], taken["clip"], "None",
-            taken["options"], taken["curved"], taken["temperature"], taken["z_loss"], "None",
-            "None", "none_ignored", "classes", "1", "0", "1", "1.0",
-        ]  # fmt: skip
+        arguments = BlockArguments(
+            logits="logits", labels="labels" if labelled else None,
+            dense=None if labelled else "target", grad="grad", **taken,
+            ignore_index="none_ignored", classes="classes", inner="1", start="0", stop="1",
+            share="1.0",
+        )  # fmt: skip
         lines = [
             "    logits, target, grad = arrays",
             *(label if labelled else []),
             "    classes = logits.size",
-            f"    return T(block({', '.join(arguments)}))",
+            f"    return T(block({', '.join(map(str, arguments))}))",
         ]
         bindings = {
             "T": T, "block": block, "none_ignored": np.int64(-1),

@@ -7,6 +7,8 @@ from numba import types
 
 from fastloss import _engine
 from fastloss._drivers.common import TILE_CLASSES
+from fastloss._drivers.rowwise import RowwiseArguments
+from fastloss._drivers.softmax import SoftmaxArguments
 from fastloss._llvm import flattened, overlaps
 from fastloss._nopython.building import Function, in_tuple, is_absent, written, yes
 from fastloss._nopython.functions import softmax_arguments
@@ -154,16 +156,18 @@ class Launch:
     def _run_rowwise(self, grads: list[str]) -> None:
         loss, dense = self.loss, self.target != "None" and not self.labelled
         inputs = [self.at[name] for name in self.inputs] + [self.target] * dense
-        mass = _flat(self.target) if dense and loss._takes_labels else "None"
+        mass = _flat(self.target) if dense and loss._takes_labels else None
         converted = dense and self.kinds[loss._target_name].dtype != self.bindings["T"]
         staged = converted or (dense and self._at("class_weight") != "None")
-        arguments = [
-            in_tuple(map(_flat, inputs)),
-            _flat(self.target) if self.labelled else "None", mass, in_tuple(map(_flat, grads)),
-            in_tuple(["None"] * loss._properties["hessian"]), "None", _flat(self.weight),
-            _flat(self._at("class_weight")), "None", "None", "values", self._ignored(), "rows",
-            "classes", "np.int64(1)", self._divisor(), "1.0",
-        ]  # fmt: skip
+        arguments = RowwiseArguments(
+            inputs=in_tuple(map(_flat, inputs)),
+            labels=_flat(self.target) if self.labelled else None,
+            mass=mass,
+            grads=in_tuple(map(_flat, grads)),
+            hesses=in_tuple(["None"] * loss._properties["hessian"]),
+            options="values",
+            **self._common(),
+        )
         function = loss._row_function(True) if dense else loss._scalar
         self._run(arguments, *(
             _engine.rowwise_kernel(
@@ -180,22 +184,35 @@ class Launch:
         if "None" not in (taken["z_loss"], class_weight) and taken["smoothing"] == "None":
             taken["smoothing"] = "(T(1.0), T(0.0))"  # as in calls from Python
         soft = not self.labelled or taken["smoothing"] != "None"
-        arguments = [
-            _flat(self.pred), target if self.labelled else "None",
-            "None" if self.labelled else target, _flat(grads[0]), "None", "None",
-            _flat(self.weight), class_weight, "None", taken["smoothing"],
-            taken["clip"], "None", taken["options"], taken["curved"], taken["temperature"],
-            taken["z_loss"], *["None"] * 6, self._ignored(), "rows", "classes", "np.int64(1)",
-            self._divisor(), "1.0",
-        ]  # fmt: skip
+        arguments = SoftmaxArguments(
+            logits=_flat(self.pred),
+            labels=target if self.labelled else None,
+            dense=None if self.labelled else target,
+            grad=_flat(grads[0]),
+            **taken,
+            **self._common(),
+        )
         self._run(arguments, *(
             _engine.softmax_kernel(loss._scalar, soft, tiled, False) for tiled in (True, False)
         ))  # fmt: skip
 
-    def _run(self, arguments: list[str], few: Function, many: Function) -> None:
+    def _common(self) -> dict[str, str]:
+        """Return what the drivers of the softmax family and of the row losses both take."""
+        return {
+            "sample_weight": _flat(self.weight),
+            "class_weight": _flat(self._at("class_weight")),
+            "ignore_index": self._ignored(),
+            "rows": "rows",
+            "classes": "classes",
+            "inner": "np.int64(1)",
+            "divisor": self._divisor(),
+            "scale": "1.0",
+        }
+
+    def _run(self, arguments: tuple[str | None, ...], few: Function, many: Function) -> None:
         """Add the call of a driver: one for few classes and one for many, or one for both."""
         self.bindings |= {"driver_of_few": few, "driver_of_many": many}
-        call = f"({', '.join(arguments)})"
+        call = f"({', '.join(map(str, arguments))})"
         if few is many:
             self._add(f"value, status = driver_of_many{call}")
             return

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastloss import _validate as check
 from fastloss._loss import Loss
+from fastloss._memory import order_of
 from fastloss._validate import Array
 
 
@@ -42,7 +43,7 @@ class _Memory:
 
     def allocate(self, input: Array, count: int) -> None:
         """Make new buffers, in the memory order of the input."""
-        order: Any = "F" if input.flags.f_contiguous and not input.flags.c_contiguous else "C"
+        order = order_of(input)
         self.gradients = tuple(np.empty(input.shape, input.dtype, order) for _ in range(count))
 
 

@@ -37,7 +37,7 @@ class PyTorchCriterion(Criterion):
             elif keyword not in loss.family_keywords:
                 continue
             elif keyword == "ignore_index":
-                check.integer(value, type(self).__name__, keyword, -(2**63), "an integer")
+                check.ignored(value, type(self).__name__)
             # A call without keywords takes the quick path.
             if value is not None and (np.ndim(value) > 0 or value != argument.default):
                 keywords[keyword] = value
