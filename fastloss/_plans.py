@@ -112,7 +112,9 @@ def _order_of(array: Any) -> Literal["C", "F"] | None:
     if type(array) is not np.ndarray:
         return None
     flags = array.flags
-    return "C" if flags.carray else "F" if flags.farray else None
+    if flags.carray:
+        return "C"
+    return "F" if flags.fnc and flags.behaved else None  # `farray` is true of strided arrays too
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,23 @@ def test_planned_calls_of_fortran_arrays(name, keywords, rng, monkeypatch):
                    order="F")  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["mse", "softmax_cross_entropy"])
+def test_strided_arrays_are_not_planned(name, rng, monkeypatch):
+    loss = getattr(fl, name)
+    monkeypatch.setattr(loss, "_plans", _plans.Plans())
+    for strides in 3 * [(True, False), (False, True), (True, True)]:
+        pred, target = loss.sample(rng, "float64", (8, 5))
+        expected = loss.reference(pred, target, reduction="sum")
+        laid = [
+            np.repeat(array, 2, axis=0)[::2] if apart else array
+            for array, apart in zip((pred, target), strides, strict=True)
+        ]
+        value, grad = loss.value_and_grad(*laid, reduction="sum")
+        np.testing.assert_allclose(value, expected[0], rtol=1e-13)
+        np.testing.assert_allclose(grad, expected[1], rtol=1e-13, atol=1e-15)
+    assert not any(loss._plans._plans.values())
+
+
 def test_arrays_in_two_orders_are_not_planned_as_one(rng, monkeypatch):
     """What is planned of one order must not be done with arrays in the other."""
     monkeypatch.setattr(fl.mse, "_plans", _plans.Plans())
