@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from fastloss._drivers.common import weighed
 from fastloss._jit import INLINED, LOOPS
 from fastloss._llvm import (
     OVERLAP,
@@ -131,11 +130,11 @@ def weighted_block(
             # A weight of 0 hides whatever stands there, NaN included: a product would not.
             counts = w != T(0)
             # In float64: 1 / W may be too large for the type, where all the weights are tiny.
-            weighted = weighed(loss, w) if counts else 0.0
+            loss = w * loss if counts else T(0)
             factor = T(scale * np.float64(w) * np.float64(f))
-            total += weighted
+            total += np.float64(loss)
             if losses is not None:
-                single[i] = T(weighted)
+                single[i] = loss
             if grad is not None:
                 change = factor * slope if counts else T(0)
                 if accumulate is None:
