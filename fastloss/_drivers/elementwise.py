@@ -129,8 +129,8 @@ def weighted_block(
                 f = factors[i]
             # A weight of 0 hides whatever stands there, NaN included: a product would not.
             counts = w != T(0)
-            # In float64: 1 / W may be too large for the type, where all the weights are tiny.
             loss = w * loss if counts else T(0)
+            # In float64: 1 / W may be too large for the type, where all the weights are tiny.
             factor = T(scale * np.float64(w) * np.float64(f))
             total += np.float64(loss)
             if losses is not None:
