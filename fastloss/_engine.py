@@ -23,7 +23,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from fastloss import _threads
 from fastloss._digest import IN_MEMORY, source_digest
 from fastloss._drivers import elementwise, rows, rowwise, softmax, staging, tile, tiles
-from fastloss._drivers.common import TILE_CLASSES
+from fastloss._drivers.common import most_tiled
 from fastloss._explain import explained
 from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
 from fastloss._llvm import flattened
@@ -139,12 +139,11 @@ def _compiled_row(function: FunctionType, name: str) -> Function:
     return compiled
 
 
-def kind_of_rows(function: FunctionType, labelled: bool, classes: int) -> str:
-    """Return the kind of kernel that a row loss has for labels, or none, and so many classes."""
+def kind_of_rows(function: FunctionType, labelled: bool, few: bool) -> str:
+    """Return the kind of kernel that a row loss has for labels, or none, of few classes or many."""
     if not labelled:
         return "dense"
-    tiled = getattr(function, "tiled", False) and classes <= TILE_CLASSES
-    return "label_tiles" if tiled else "labels"
+    return "label_tiles" if few and getattr(function, "tiled", False) else "labels"
 
 
 @cache
@@ -243,7 +242,7 @@ def softmax_entry(
     kind = ("soft" if soft else "hard") + ("_tiles" if tiled else "_rows")
     name = f"{scalar.__name__}.{kind}.{source_digest(scalar)}"
     template = softmax.plain_dense if soft else softmax.plain_labels
-    return _entry(template, {**bindings, "limit": limit, "tiled": tiled}, name, arrays)
+    return _entry(template, bindings | _limits(limit, tiled, arrays), name, arrays)
 
 
 @_explaining
@@ -262,7 +261,7 @@ def rowwise_entry(
         "dense": rowwise.plain_dense,
         "none": rowwise.plain_values if len(arrays) == gradients else rowwise.plain_gradients,
     }[kind]
-    many_alone = kind == "labels" and kind != kind_of_rows(function, True, TILE_CLASSES)
+    few = kind == "label_tiles" if getattr(function, "tiled", False) else None
     bindings = {
         "driver": rowwise_kernel(function, "dense" if kind == "none" else kind, None, False),
         "options": options,
@@ -270,12 +269,18 @@ def rowwise_entry(
         "absent": (None,) * gradients,
         "hesses": (None,) * hessians,
         "mass_of": flattened if weighs else rowwise.nothing,
-        "limit": limit,
-        "fewest": TILE_CLASSES + 1 if many_alone else 1,
-        "most": TILE_CLASSES if kind == "label_tiles" else limit,
+        **_limits(limit, few, arrays),
     }
     name = f"{function.__name__}.{kind}.{source_digest(function)}"
     return _entry(template, bindings, name, arrays)
+
+
+def _limits(limit: int, few: bool | None, arrays: tuple[Any, ...]) -> dict[str, int]:
+    """Return what an entry is for: batches of that size, of few classes, of many, or (None) all."""
+    most = most_tiled(arrays[0].itemsize, limit)
+    bounds = {True: (1, most), False: (most + 1, limit), None: (1, limit)}
+    fewest, most = bounds[few]
+    return {"limit": limit, "fewest": fewest, "most": most}
 
 
 def _entry(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastloss import _engine, _threads
-from fastloss._drivers.common import TILE_CLASSES
+from fastloss._drivers.common import most_tiled
 from fastloss._drivers.rowwise import RowwiseArguments
 from fastloss._drivers.softmax import SoftmaxArguments
 from fastloss._llvm import OVERLAP
@@ -68,7 +68,7 @@ def softmax(
             return None
         if not soft and target.shape != pred.shape[:1]:
             return None
-        return soft, pred.shape[1] <= TILE_CLASSES
+        return soft, pred.shape[1] <= most_tiled(pred.itemsize, pred.size)
 
     def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
         own = options[pred.dtype]
@@ -112,7 +112,8 @@ def rows(
             return None
         if target.shape != pred.shape[: 2 if dense else 1]:
             return None
-        return dense, _engine.kind_of_rows(function_of(dense), not dense, pred.shape[1])
+        few = pred.shape[1] <= most_tiled(pred.itemsize, pred.size)
+        return dense, _engine.kind_of_rows(function_of(dense), not dense, few)
 
     def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
         dense, kind = variant

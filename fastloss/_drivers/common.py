@@ -42,7 +42,16 @@ from fastloss._math import exp_nonpositive, log
 from fastloss._vectors import choose, number
 
 TILE_CLASSES = 32
-"""Rows of at most so many classes are transposed into tiles."""
+"""The most classes of rows that are transposed into tiles."""
+
+CACHED = 2**22
+"""Logits of more bytes, with their gradient, are more than the caches of most CPUs hold."""
+
+TILED_BYTES, STREAMED_BYTES = TILE_CLASSES * 4, 80
+"""Rows of at most so many bytes are sooner done as tiles, in a cache and out of it.
+
+Vectors along the classes are filled better by longer rows, and memory is read faster line by line.
+"""
 
 LANES = 64
 """Rows of a tile."""
@@ -51,6 +60,11 @@ IGNORED = -1
 OUTSIDE = -2
 
 inlined = njit(**INLINED)
+
+
+def most_tiled(itemsize, size):
+    """Return the most classes for which the rows of a batch go as tiles."""
+    return (TILED_BYTES if size * itemsize <= CACHED else STREAMED_BYTES) // itemsize
 
 
 def arguments_of(template):

@@ -36,7 +36,8 @@ driver: Any = None
 options: Any = None
 curved: Any = None
 limit: Any = None
-tiled: Any = None
+fewest: Any = None
+most: Any = None
 
 BLOCK = 4096
 """Elements per block at least, the unit of parallel work and of the ordered sum."""
@@ -295,7 +296,7 @@ def plain_labels(logits, labels, grad):
     rows, classes = logits.shape
     if labels.size != rows or shape_differs(grad, logits):
         return None
-    if not 0 < logits.size < limit or (classes <= TILE_CLASSES) != tiled:
+    if not 0 < logits.size < limit or not fewest <= classes <= most:
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
     value, status = driver(
@@ -311,7 +312,7 @@ def plain_dense(logits, dense, grad):
     rows, classes = logits.shape
     if dense.shape != logits.shape or shape_differs(grad, logits):
         return None
-    if not 0 < logits.size < limit or (classes <= TILE_CLASSES) != tiled:
+    if not 0 < logits.size < limit or not fewest <= classes <= most:
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)
     value, status = driver(

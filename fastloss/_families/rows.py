@@ -17,6 +17,7 @@ from fastloss import _validate as check
 from fastloss._call import HESSIAN, Batch, Work, read_class_weight
 from fastloss._digest import is_of_library, remember
 from fastloss._drivers import points
+from fastloss._drivers.common import most_tiled
 from fastloss._drivers.entries import entry_block
 from fastloss._drivers.rowwise import RowwiseArguments
 from fastloss._families.declaration import check_domains, declared, own_function
@@ -177,9 +178,10 @@ class RowLoss(Loss):
         staged = None
         if odd and getattr(function, "block", None) is not entry_block:  # it works on any
             staged = "columns" if inner > 1 else "rows"
+        few = classes <= most_tiled(batch.pred.itemsize, batch.pred.size)
         return _engine.Launch(
             _engine.rowwise_kernel,
-            (function, _engine.kind_of_rows(function, labels is not None, classes), staged),
+            (function, _engine.kind_of_rows(function, labels is not None, few), staged),
             RowwiseArguments(
                 inputs=inputs,
                 labels=labels,

@@ -10,7 +10,7 @@ import numpy as np
 from fastloss import _engine, _quick
 from fastloss import _validate as check
 from fastloss._call import Batch, Work, read_class_weight
-from fastloss._drivers.common import TILE_CLASSES
+from fastloss._drivers.common import most_tiled
 from fastloss._drivers.softmax import SoftmaxArguments
 from fastloss._loss import Loss
 from fastloss._memory import flat, flat_out, order_of
@@ -149,7 +149,7 @@ class SoftmaxLoss(Loss):
         # Labels of a class whose weight is 0 have no mass, but a z-loss.
         smooth = smoothing > 0 or (z_loss > 0 and class_weight is not None)
         soft = dense or smooth or others is not None
-        tiled = inner > 1 or classes <= TILE_CLASSES
+        tiled = inner > 1 or classes <= most_tiled(batch.pred.itemsize, batch.pred.size)
         logits = work.pred
         if logits is None and soft and self._curved and work.grad is not None:
             logits = work.grad.copy()  # its slopes are computed again when the gradient is written

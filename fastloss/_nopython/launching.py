@@ -6,7 +6,7 @@ import numpy as np
 from numba import types
 
 from fastloss import _engine
-from fastloss._drivers.common import TILE_CLASSES
+from fastloss._drivers.common import CACHED, most_tiled
 from fastloss._drivers.rowwise import RowwiseArguments
 from fastloss._drivers.softmax import SoftmaxArguments
 from fastloss._llvm import flattened, overlaps
@@ -171,9 +171,9 @@ class Launch:
         function = loss._row_function(True) if dense else loss._scalar
         self._run(arguments, *(
             _engine.rowwise_kernel(
-                function, _engine.kind_of_rows(function, self.labelled, classes),
+                function, _engine.kind_of_rows(function, self.labelled, few),
                 "rows" if staged else None, False,
-            ) for classes in (TILE_CLASSES, TILE_CLASSES + 1)
+            ) for few in (True, False)
         ))  # fmt: skip
 
     def _run_softmax(self, grads: list[str]) -> None:
@@ -216,8 +216,11 @@ class Launch:
         if few is many:
             self._add(f"value, status = driver_of_many{call}")
             return
+        itemsize = np.dtype(self.bindings["T"].name).itemsize
+        cached = CACHED // itemsize
+        most, most_beyond = most_tiled(itemsize, cached), most_tiled(itemsize, cached + 1)
         self._add(
-            f"if classes <= {TILE_CLASSES}:",
+            f"if classes <= ({most} if {self.pred}.size <= {cached} else {most_beyond}):",
             f"    value, status = driver_of_few{call}",
             "else:",
             f"    value, status = driver_of_many{call}",
