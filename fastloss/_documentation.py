@@ -96,7 +96,7 @@ _METHODS = {
 
 _REFERENCE = """\
 Meant to be read and to be compared with, also in longdouble or with complex numbers: it checks
-shapes and labels, and no types. Takes the options of `fastloss.{name}`,
+the labels and the shapes of the arrays. Takes the options of `fastloss.{name}`,
 `sample_weight`, `reduction` and `normalizer`."""
 
 

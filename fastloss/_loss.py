@@ -301,16 +301,18 @@ class Loss(Evaluation):
 
     def _check_textbook(self, arrays: tuple[Array, ...], keywords: dict[str, Any]) -> None:
         """Refuse shapes that differ, and labels outside the classes; types may be any."""
-        pred, ignore = arrays[0], keywords.get("ignore_index", -100)
+        pred, ignore, axis = arrays[0], keywords.get("ignore_index", -100), -1
+        if "axis" in self.family_keywords:
+            axis = check.class_axis(keywords.get("axis", -1), self.name, self._pred_name, pred)
         for name, array in zip(self._arguments, arrays, strict=True):
-            shape = pred.shape
-            labelled = name == self._target_name and "axis" in self.family_keywords
-            labelled = labelled and array.dtype.kind in "iu" and array.ndim < pred.ndim
+            labelled = name == self._target_name and "ignore_index" in self.family_keywords
+            labelled = labelled and array.ndim < pred.ndim
             if labelled:
-                axis = check.class_axis(keywords.get("axis", -1), self.name, self._pred_name, pred)
-                shape = shape[:axis] + shape[axis + 1 :]
-            if array.shape != shape:
-                check.fail(ValueError, self.name, name, check.describe(array), f"shape {shape}")
+                rows = pred.shape[:axis] + pred.shape[axis + 1 :]
+                check.integer_labels(array, self.name, name, rows, None)
+            elif array.shape != pred.shape:
+                expected = f"shape {pred.shape}"
+                check.fail(ValueError, self.name, name, check.describe(array), expected)
             if labelled:
                 classes = pred.shape[axis]
                 if (((array < 0) | (array >= classes)) & (array != ignore)).any():

@@ -401,7 +401,9 @@ def test_weights_out_of_the_range_of_pred_are_refused():
 REFUSED_BY_REFERENCE = [
     (fl.softmax_cross_entropy, np.zeros((2, 3)), [0, 7], IndexError, "labels is 7 at row 1; exp"),
     (fl.nll, np.zeros((2, 3)), [0, -1], IndexError, "labels is -1 at row 1; expected a class"),
-    (fl.nll, np.zeros((2, 3)), [0], ValueError, r"labels is int64 of shape \(1,\); expected sh"),
+    (fl.nll, np.zeros((2, 3)), [0], ValueError, r"labels is int64 of shape \(1,\); expected int"),
+    (fl.nll, np.zeros((2, 3)), [0.0, 1.0], TypeError, r"labels is float64 of shape \(2,\); expec"),
+    (fl.nll, np.float64(3), 1, ValueError, "log_probabilities is float64 of shape .*; expected an"),
     (
         fl.huber,
         np.zeros((4, 1)),

@@ -134,8 +134,8 @@ def test_labels_outside_give_nan_and_read_nothing(rng):
 def test_any_names_will_do():
     """A lambda has no name, and an argument may have that of what is written behind the scenes."""
 
-    def body(body, values, arrays=2.0, function=1.0):
-        return arrays * function * (body - values) ** 2
+    def body(body, values, arrays=2.0, defined=1.0, body_=1.0):
+        return arrays * defined * body_ * (body - values) ** 2
 
     for loss in (
         fl.elementwise(body),

@@ -5,6 +5,7 @@ A truth is the definition of a single loss in 2,000 bits, its gradient a central
 
 import numpy as np
 import pytest
+from conftest import assert_same_bits
 from mpmath import mp, mpf
 from test_parity import DTYPES
 
@@ -414,3 +415,35 @@ def test_option_domains():
             getattr(fl, name)(scores, labels, **option)
     with pytest.raises(TypeError, match="class_weight"):
         fl.sparsemax(scores, labels, class_weight=np.ones(10))
+
+
+@pytest.mark.parametrize("name", ["arcface", "cosface"])
+@pytest.mark.parametrize(
+    "classes", [10, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 2, 20, 32, 33))]
+)
+def test_cosines_of_few_classes_are_those_of_many(name, classes):
+    """Few classes go as tiles: part of one, rows that do not count, masked rivals, every buffer."""
+    loss, rng = getattr(fl, name), np.random.default_rng(5)
+    cosines = np.tanh(rng.normal(size=(130, classes))).astype("f4")
+    labels = rng.integers(0, classes, 130)
+    weight = rng.uniform(0.5, 2, 130).astype("f4")
+    cosines[::5][labels[::5, None] != np.arange(classes)] = -np.inf  # the loss is 0
+    weight[::7], labels[::11] = 0, -100
+    lost = (weight == 0) | (labels == -100)
+    kept, cosines[lost] = cosines.copy(), np.nan
+    kept[lost] = 0
+    # Masked classes beyond the tiles change nothing, and take the other way.
+    many = np.full((130, 64), -np.inf, "f4")
+    many[:, :classes] = kept
+    value, grad = loss.value_and_grad(cosines, labels, sample_weight=weight)
+    expected, expected_grad = loss.value_and_grad(many, labels, sample_weight=weight)
+    assert value == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(grad, expected_grad[:, :classes], rtol=2e-5)
+    assert not grad[lost].any()
+    added = np.ones_like(grad)
+    loss.grad(cosines, labels, sample_weight=weight, grad_out=added, accumulate=True)
+    np.testing.assert_allclose(added, 1 + grad, rtol=1e-6, atol=1e-6)
+    fortran = loss.grad(np.asfortranarray(cosines), labels, sample_weight=weight)
+    assert_same_bits(fortran, grad, "Fortran order")
+    loss.grad(cosines, labels, sample_weight=weight, grad_out=cosines)
+    assert_same_bits(cosines, grad, "in place")

@@ -11,7 +11,7 @@ the sources stands.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NoReturn
@@ -32,8 +32,8 @@ Function = Callable[..., Any]
 MODULE = "fastloss.jit"
 """What the functions pass for: Numba imports a function's module when it loads it from a cache."""
 
-DEFINED, BODY = "_defined", "_body"
-"""Names in what is written here that no parameter has by chance."""
+DEFINED = "defined"
+"""What functions are called in the text that defines them."""
 
 _SOURCES = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))]
 _DIGEST = hashlib.sha256(b"".join(_SOURCES)).hexdigest()[:8]
@@ -72,8 +72,16 @@ def with_parameters(
         parameter if default is ... else f"{parameter}={default!r}"
         for parameter, default in {**arrays, **values, **dict.fromkeys(outs, ...)}.items()
     )
-    call = f"    return {BODY}({in_tuple([*arrays, *outs])}, {in_tuple(values)})"
-    return written(name, parameters, [call], {BODY: body})
+    own = unused("body", {*arrays, *values, *outs})
+    call = f"    return {own}({in_tuple([*arrays, *outs])}, {in_tuple(values)})"
+    return written(name, parameters, [call], {own: body})
+
+
+def unused(name: str, taken: Container[str]) -> str:
+    """Return a name that is not taken: this one, with underscores if need be."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def in_tuple(expressions: Iterable[str]) -> str:

@@ -15,7 +15,6 @@ from fastloss import _engine
 from fastloss._digest import IN_MEMORY, source_digest
 from fastloss._jit import MATHEMATICS
 from fastloss._nopython.building import (
-    BODY,
     Function,
     chosen,
     in_tuple,
@@ -23,6 +22,7 @@ from fastloss._nopython.building import (
     options_of,
     taking,
     unique_name,
+    unused,
     with_parameters,
     written,
 )
@@ -35,11 +35,13 @@ C_NAMES = {
 
 
 _WORDS = """
-alignas alignof auto bool case catch char class const constexpr const_cast decltype default delete
-do double dynamic_cast enum explicit export extern false float friend goto inline int long mutable
-namespace new noexcept nullptr operator private protected public register reinterpret_cast restrict
-short signed sizeof static static_assert static_cast struct switch template this thread_local throw
-true typedef typeid typename typeof union unsigned using virtual void volatile wchar_t
+alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t char8_t class
+co_await co_return co_yield compl concept const const_cast consteval constexpr constinit decltype
+default delete do double dynamic_cast enum explicit export extern false float friend goto inline int
+int64_t long mutable namespace new noexcept not_eq nullptr operator or_eq private protected public
+register reinterpret_cast requires restrict short signed sizeof static static_assert static_cast
+struct switch template this thread_local throw true typedef typeid typename typeof union unsigned
+using virtual void volatile wchar_t xor xor_eq
 """
 KEYWORDS = frozenset(_WORDS.split())
 """What no parameter can be called in C or in C++, and can in Python."""
@@ -54,10 +56,9 @@ class Parameter(NamedTuple):
 
     def __str__(self) -> str:
         """Return how it is declared."""
-        name = f"{self.name}_" if self.name in KEYWORDS else self.name
         if not isinstance(self.kind, types.CPointer):
-            return f"{C_NAMES[self.kind]} {name}"
-        return f"{'' if self.is_output else 'const '}{C_NAMES[self.kind.dtype]} *{name}"
+            return f"{C_NAMES[self.kind]} {self.name}"
+        return f"{'' if self.is_output else 'const '}{C_NAMES[self.kind.dtype]} *{self.name}"
 
 
 def variants_of(loss: Any) -> tuple[str, ...]:
@@ -68,7 +69,19 @@ def variants_of(loss: Any) -> tuple[str, ...]:
 
 
 def parameters_of(loss: Any, variant: str, T: Any) -> tuple[list[Parameter], ...]:
-    """Return the parameters of a C function: those of the loss, its options, its derivatives."""
+    """Return the parameters of a C function: those of the loss, its options, its derivatives.
+
+    Underscores are added to the names that C could not take, or that two parameters would have.
+    """
+    taken, groups = set(KEYWORDS), _parameters_of(loss, variant, T)
+    for group in groups:
+        for k, parameter in enumerate(group):
+            group[k] = parameter._replace(name=unused(parameter.name, taken))
+            taken.add(group[k].name)
+    return groups
+
+
+def _parameters_of(loss: Any, variant: str, T: Any) -> tuple[list[Parameter], ...]:
     pointer = types.CPointer(T)
     options = [
         Parameter(name, types.int32 if isinstance(option, (Flag, Choice)) else T)
@@ -124,9 +137,9 @@ def scipy_function(loss: Any, variant: str) -> Any:
     ]
     name = unique_name(loss, role)
     arrays = in_tuple(f"x[{i}]" for i in range(count))
-    call = f"    return {BODY}({arrays}, {in_tuple(values)})"
+    call = f"    return body({arrays}, {in_tuple(values)})"
     signature = types.float64(types.int32, types.CPointer(types.float64))
-    of_numbers = written(name, "n, x", [call], {BODY: body, "nan": np.nan})
+    of_numbers = written(name, "n, x", [call], {"body": body, "nan": np.nan})
     return _compiled(loss, of_numbers, signature)
 
 
