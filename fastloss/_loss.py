@@ -302,6 +302,10 @@ class Loss(Evaluation):
     def _check_textbook(self, arrays: tuple[Array, ...], keywords: dict[str, Any]) -> None:
         """Refuse shapes that differ, and labels outside the classes; types may be any."""
         pred, ignore, axis = arrays[0], keywords.get("ignore_index", -100), -1
+        shared = any(  # one target for the predictions of several quantiles
+            option.shares_target and np.ndim(keywords.get(name, 0))
+            for name, option in self.options.items()
+        )
         if "axis" in self.family_keywords:
             axis = check.class_axis(keywords.get("axis", -1), self.name, self._pred_name, pred)
         for name, array in zip(self._arguments, arrays, strict=True):
@@ -310,7 +314,7 @@ class Loss(Evaluation):
             if labelled:
                 rows = pred.shape[:axis] + pred.shape[axis + 1 :]
                 check.integer_labels(array, self.name, name, rows, None)
-            elif array.shape != pred.shape:
+            elif array.shape != pred.shape and not (shared and array.shape == pred.shape[:-1]):
                 expected = f"shape {pred.shape}"
                 check.fail(ValueError, self.name, name, check.describe(array), expected)
             if labelled:
