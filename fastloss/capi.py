@@ -62,9 +62,9 @@ from fastloss import __version__
 from fastloss._loss import Loss
 from fastloss._nopython import c_functions
 from fastloss._nopython.building import domain, options_of
-from fastloss._nopython.functions import NO_FUNCTION, has_function, require_function
+from fastloss._nopython.functions import attribute_of, has_function, require_function
 from fastloss._options import Choice, Flag
-from fastloss.losses import find, names, no_attribute
+from fastloss.losses import find, names
 
 _TYPES = {"float32": (types.float32, "f32"), "float64": (types.float64, "f64")}
 
@@ -356,12 +356,7 @@ def _losses() -> list[Loss]:
 
 
 def __getattr__(name: str) -> CFunctions:
-    if name not in names():
-        raise no_attribute(__name__, name)
-    loss = find(name)
-    if not has_function(loss):
-        raise no_attribute(__name__, name, f": {NO_FUNCTION}")
-    return of(loss)
+    return of(attribute_of(__name__, name))
 
 
 def __dir__() -> list[str]:

@@ -114,7 +114,7 @@ from fastloss._jit import POINTS
 from fastloss._loss import Loss
 from fastloss._nopython.building import options_of, taking, unique_name, with_parameters
 from fastloss._nopython.functions import (
-    NO_FUNCTION,
+    attribute_of,
     function_of,
     gradients_of,
     has_function,
@@ -122,7 +122,7 @@ from fastloss._nopython.functions import (
     require_function,
     targets_of,
 )
-from fastloss.losses import find, names, no_attribute
+from fastloss.losses import find, names
 
 
 @cache
@@ -191,12 +191,7 @@ def _documentation_of(loss: Loss) -> str:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in names():
-        raise no_attribute(__name__, name)
-    loss = find(name)
-    if not has_function(loss):
-        raise no_attribute(__name__, name, f": {NO_FUNCTION}")
-    return of(loss)
+    return of(attribute_of(__name__, name))
 
 
 def __dir__() -> list[str]:

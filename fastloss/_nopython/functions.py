@@ -22,9 +22,9 @@ from fastloss._nopython.building import (
     written,
     yes,
 )
+from fastloss.losses import find, names, no_attribute
 
 FLOATS = (types.float32, types.float64)
-
 
 NO_FUNCTION = "every row meets all others; expected a loss of single rows"
 
@@ -42,6 +42,16 @@ def require_function(loss: Any, caller: str) -> None:
         raise TypeError(f"{caller}: loss is {loss!r}; expected a loss such as fastloss.huber")
     if not has_function(loss):
         raise ValueError(f"{loss.name}: {NO_FUNCTION}")
+
+
+def attribute_of(module: str, name: str) -> Loss:
+    """Return the loss whose function is an attribute of a module, or raise the error of none."""
+    if name not in names():
+        raise no_attribute(module, name)
+    loss = find(name)
+    if not has_function(loss):
+        raise no_attribute(module, name, f": {NO_FUNCTION}")
+    return loss
 
 
 def gradients_of(loss: Any) -> tuple[str, ...]:
