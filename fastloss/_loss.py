@@ -300,8 +300,8 @@ class Loss(Evaluation):
     # The textbook.
 
     def _check_textbook(self, arrays: tuple[Array, ...], keywords: dict[str, Any]) -> None:
-        """Refuse shapes that differ, and labels outside the classes; types may be any."""
-        pred, ignore, axis = arrays[0], keywords.get("ignore_index", -100), -1
+        """Refuse shapes that differ and what is no label; other numbers may be of any type."""
+        pred, ignore = arrays[0], keywords.get("ignore_index", -100)
         shared = any(  # one target for the predictions of several quantiles
             option.shares_target and np.ndim(keywords.get(name, 0))
             for name, option in self.options.items()
@@ -312,15 +312,13 @@ class Loss(Evaluation):
             labelled = name == self._target_name and "ignore_index" in self.family_keywords
             labelled = labelled and array.ndim < pred.ndim
             if labelled:
-                rows = pred.shape[:axis] + pred.shape[axis + 1 :]
+                rows, classes = pred.shape[:axis] + pred.shape[axis + 1 :], pred.shape[axis]
                 check.integer_labels(array, self.name, name, rows, None)
+                if (((array < 0) | (array >= classes)) & (array != ignore)).any():
+                    check.outside_label(self.name, name, array, 0, classes, ignore)
             elif array.shape != pred.shape and not (shared and array.shape == pred.shape[:-1]):
                 expected = f"shape {pred.shape}"
                 check.fail(ValueError, self.name, name, check.describe(array), expected)
-            if labelled:
-                classes = pred.shape[axis]
-                if (((array < 0) | (array >= classes)) & (array != ignore)).any():
-                    check.outside_label(self.name, name, array, 0, classes, ignore)
 
     def _evaluate_textbook(
         self, arrays: tuple[Array, ...], keywords: dict[str, Any]

@@ -85,6 +85,29 @@ def test_bench_writes_everything(tmp_path, capsys, without_peers):
     assert main(["bench", *QUICK, "--check", str(readme)]) == 0
 
 
+def test_the_textbook_formula_is_no_peer(without_peers, tmp_path, capsys):
+    """It stands in parentheses, and nothing is compared with it."""
+    record, plot = tmp_path / "record.json", tmp_path / "plot.svg"
+    quick = ["--shapes", "30", "--dtype", "float32", "--seconds", "0.01", "--json", str(record)]
+    assert main(["bench", "--loss", "expectile", *quick, "--plot", str(plot)]) == 0
+    assert "No peer has what was measured." in capsys.readouterr().out
+    (row,) = json.loads(record.read_text())["rows"]
+    assert row["textbook"] == ["NumPy"]
+    assert row["best_peer"] is row["speedup"] is None
+    assert row["times"]["NumPy"]["median"] > 0
+
+    timing = _bench.Timing(1.0, 1.0, 1.0, 1.0, 1, 1)
+    times, errors = dict.fromkeys(["fastloss", "NumPy"], timing), {"fastloss": 1.0, "NumPy": 2.0}
+    limits = {"limit": timing, "copy": timing}
+    alone = _bench.Row(Case("expectile", "float32", (30,)), times, limits, {}, errors, ("NumPy",))
+    cells = dict(zip(_bench_report.headings("expectile"), _bench_report.cells(alone), strict=True))
+    assert (cells["NumPy"], cells["× best peer"]) == ("(1.00 s<br>2.0 ulp)", "–")
+    slow = dict(times, NumPy=_bench.Timing(8.0, 8.0, 8.0, 8.0, 1, 1))
+    beside = _bench.Row(Case("mse", "float32", (30,)), slow, limits, {}, errors)
+    assert (alone.fastest, beside.fastest) == ("fastloss", "fastloss")
+    assert _bench_report.summary([alone, beside]).startswith("fastloss is 8 times as fast")
+
+
 @pytest.mark.parametrize("loss", list(fl.losses()))
 @pytest.mark.parametrize("mode", ["gradient", pytest.param("value", marks=pytest.mark.thorough)])
 def test_every_candidate_computes_the_loss(loss, mode, without_compiler):
