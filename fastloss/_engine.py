@@ -22,7 +22,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from fastloss import _threads
 from fastloss._digest import IN_MEMORY, source_digest
-from fastloss._drivers import elementwise, rows, rowwise, softmax, staging, tile, tiles
+from fastloss._drivers import columns, elementwise, rows, rowwise, softmax, staging, tile, tiles
 from fastloss._drivers.common import most_tiled
 from fastloss._explain import explained
 from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
@@ -141,24 +141,27 @@ def _compiled_row(function: FunctionType, name: str) -> Function:
 
 def kind_of_rows(function: FunctionType, labelled: bool, few: bool) -> str:
     """Return the kind of kernel that a row loss has for labels, or none, of few classes or many."""
-    if not labelled:
-        return "dense"
-    return "label_tiles" if few and getattr(function, "tiled", False) else "labels"
+    tiled = few and getattr(function, "tiled", False)
+    if labelled:
+        return "label_tiles" if tiled else "labels"
+    return "dense_tiles" if tiled else "dense"
 
 
 @cache
 def _rowwise_block(function: FunctionType, kind: str, name: str) -> Function:
     """Return the block of a row loss, which the serial and the parallel driver share.
 
-    A function with an attribute `block` brings its loop template, which is bound to its `own`, and
-    if it is `tiled` there are two ways through that, of which one is for few classes.
+    A function with an attribute `block` brings its loop template, which is bound to its `own`. If a
+    function is `tiled`, there are two ways through that, or two templates, of which one is for few
+    classes.
     """
-    own_template = getattr(function, "block", None)
-    if own_template is not None:
-        bindings = {"own": function.own, "tiled": kind == "label_tiles"}  # type: ignore[attr-defined]
-        return numba.njit(**LOOPS)(_clone(own_template, f"{name}.block", bindings))
-    bindings = {"row": _compiled_row(function, name)}
-    return numba.njit(**LOOPS)(_clone(rowwise.row_block, f"{name}.block", bindings))
+    tiled, template = kind.endswith("tiles"), getattr(function, "block", None)
+    if template is not None:
+        bindings = {"own": function.own, "tiled": tiled}  # type: ignore[attr-defined]
+    else:
+        template = columns.column_block if tiled else rowwise.row_block
+        bindings = {"row": _compiled_row(function, name)}
+    return numba.njit(**LOOPS)(_clone(template, f"{name}.block", bindings))
 
 
 @cache
@@ -248,22 +251,20 @@ def softmax_entry(
 @_explaining
 def rowwise_entry(
     function: FunctionType, kind: str, options: tuple[Any, ...], gradients: int, hessians: int,
-    weighs: bool, limit: int, *arrays: Any,
+    weighs: bool | None, limit: int, *arrays: Any,
 ) -> Function:  # fmt: skip
     """Return a way in for plain batches of a row loss, of fewer elements than `limit`.
 
-    `kind` is the kernel's, or "none" without a target, where gradients follow the inputs, if they
-    are asked for. `weighs` says that the sums of a dense target are part of the total weight.
+    `weighs` says whether the sums of a dense target are part of the total weight; None, that there
+    is no target, and gradients follow the inputs, if they are asked for.
     """
-    template = {
-        "labels": rowwise.plain_labels,
-        "label_tiles": rowwise.plain_labels,
-        "dense": rowwise.plain_dense,
-        "none": rowwise.plain_values if len(arrays) == gradients else rowwise.plain_gradients,
-    }[kind]
-    few = kind == "label_tiles" if getattr(function, "tiled", False) else None
+    template = rowwise.plain_labels if kind.startswith("label") else rowwise.plain_dense
+    if weighs is None:
+        alone = len(arrays) == gradients
+        template = rowwise.plain_values if alone else rowwise.plain_gradients
+    few = kind.endswith("tiles") if getattr(function, "tiled", False) else None
     bindings = {
-        "driver": rowwise_kernel(function, "dense" if kind == "none" else kind, None, False),
+        "driver": rowwise_kernel(function, kind, None, False),
         "options": options,
         "count": gradients,
         "absent": (None,) * gradients,

@@ -154,7 +154,12 @@ def inputs(
     its own.
     """
     small = math.ceil(_threads.PARALLEL_NANOSECONDS / nanoseconds)
+    tiled = getattr(function, "tiled", False)
     entries: dict[Any, Any] = {}
+
+    def kind_of(first: Array) -> str:
+        few = tiled and first.shape[-1] <= most_tiled(first.itemsize, first.size)
+        return _engine.kind_of_rows(function, False, few)
 
     def quick(*arrays: Any) -> float | None:
         arrays = arrays[:count] if arrays[count] is None else arrays
@@ -164,7 +169,7 @@ def inputs(
                 return None
             if not array.flags.carray:
                 return None
-        key = first.dtype, len(arrays)
+        key = first.dtype, len(arrays), tiled and first.ndim == 2 and kind_of(first)
         entry = entries.get(key) if first.size < small else None
         if entry is None:
             if first.ndim != 2 or not all(_is_plain(first, array) for array in arrays):
@@ -173,7 +178,7 @@ def inputs(
                 return run(*arrays)
             own = options[first.dtype]
             entry = entries[key] = _engine.rowwise_entry(
-                function, "none", own, count, hessians, False, small, *arrays
+                function, kind_of(first), own, count, hessians, None, small, *arrays
             )
         try:
             return entry(*arrays)
@@ -187,7 +192,7 @@ def inputs(
                 return None
         value, _ = _engine.run(
             _engine.rowwise_kernel,
-            (function, "dense", None),
+            (function, kind_of(first), None),
             RowwiseArguments(
                 inputs=tuple(x.ravel() for x in arrays[:count]),
                 grads=tuple(x.ravel() for x in grads) or (None,) * count,

@@ -1,16 +1,22 @@
 """Vectors (`_vectors`) from and to contiguous arrays, whole or in part. Nothing is checked."""
 
+import operator
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, lower_builtin, type_callable
 
-from fastloss._vectors import Mask, Vector, copies, floats_of, integers_of, places
+from fastloss._vectors import Columns, Mask, Vector, copies, floats_of, integers_of, places
 
 
 def _address(context, builder, kind, array, i, vector):
     """Generate the address of the vector that begins at entry i of a contiguous array."""
-    data = context.make_array(kind)(context, builder, array).data
+    if isinstance(kind, Columns):
+        data = cgutils.create_struct_proxy(kind)(context, builder, array).data
+        i = builder.mul(i, i.type(kind.step))
+    else:
+        data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [i], inbounds=True), vector.as_pointer())
 
 
@@ -29,6 +35,18 @@ def load(typing_context, array, i, registers):
         return builder.load(place, align=_width(vector))
 
     return kind(array, types.intp, registers), generate
+
+
+@intrinsic
+def load_like(typing_context, array, i, like):
+    """Return the vector that begins at entry i of a contiguous array, of the type of another."""
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(like)
+        place = _address(context, builder, array, *arguments[:2], vector)
+        return builder.load(place, align=_width(vector))
+
+    return like(array, types.intp, like), generate
 
 
 @intrinsic
@@ -111,15 +129,60 @@ def _fills(builder, vector, size):
 
 
 @intrinsic(prefer_literal=True)
+def columns_of(typing_context, tile, first, step, size):
+    """Return the rows side by side from entry `first` of a tile on as `Columns`.
+
+    Each has `size` entries, `step` apart (a literal).
+    """
+    kind = Columns(tile.dtype, step.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        source, start, _, size = arguments
+        data = context.make_array(tile)(context, builder, source).data
+        columns = cgutils.create_struct_proxy(kind)(context, builder)
+        columns.data, columns.size = builder.gep(data, [start], inbounds=True), size
+        return columns._getvalue()
+
+    return kind(tile, types.intp, step, types.intp), generate
+
+
+@type_callable(operator.getitem)
+def _type_of_number(context):
+    return lambda row, i: row.dtype if isinstance(row, Columns) else None
+
+
+@lower_builtin(operator.getitem, Columns, types.Integer)
+def _number(context, builder, signature, arguments):
+    """Generate an entry's number of the first of the rows; what it is for is its type."""
+    kind, (columns, i) = signature.args[0], arguments
+    data = cgutils.create_struct_proxy(kind)(context, builder, columns).data
+    return builder.load(builder.gep(data, [builder.mul(i, i.type(kind.step))]))
+
+
+def _load_column(array, *others):
+    """Return the signature of `load_some` for columns, and what generates it."""
+    kind = Vector(array.dtype, across=True)
+
+    def generate(context, builder, signature, arguments):
+        vector = context.get_value_type(kind)
+        place = _address(context, builder, array, *arguments[:2], vector)
+        return builder.load(place, align=_width(vector))
+
+    return kind(array, *others), generate
+
+
+@intrinsic(prefer_literal=True)
 def load_some(typing_context, array, i, registers, size, filling):
     """Return the vector that begins at entry i; the lanes from `size` on have `filling`.
 
     Its numbers are of the type of `filling`: integers and bools are converted, and then it is 0
-    that is filled in. If the array is None, so is the vector.
+    that is filled in. If the array is None, so is the vector. Columns have one entry more anyway.
     """
     if isinstance(array, types.NoneType):
         nothing = types.none(array, types.intp, registers, types.intp, filling)
         return nothing, lambda context, *others: context.get_dummy_value()
+    if isinstance(array, Columns):
+        return _load_column(array, types.intp, registers, types.intp, filling)
     kind = Vector(filling, registers.literal_value)
 
     def generate(context, builder, signature, arguments):
@@ -171,6 +234,9 @@ def store_some(typing_context, array, i, vector, size):
     def generate(context, builder, signature, arguments):
         target, start, values, size = arguments
         place = _address(context, builder, array, target, start, values.type)
+        if isinstance(array, Columns):
+            builder.store(values, place, align=_width(values.type))
+            return context.get_dummy_value()
         with builder.if_else(_fills(builder, values.type, size)) as (then, otherwise):
             with then:
                 builder.store(values, place, align=_width(values.type))

@@ -16,7 +16,14 @@ import operator
 from llvmlite import ir
 from numba import types
 from numba.core.datamodel import models
-from numba.extending import intrinsic, lower_builtin, overload, register_model, type_callable
+from numba.extending import (
+    intrinsic,
+    lower_builtin,
+    make_attribute_wrapper,
+    overload,
+    register_model,
+    type_callable,
+)
 
 from fastloss._jit import INLINED
 
@@ -25,12 +32,20 @@ BYTES = 64
 
 
 class Vector(types.Type):
-    """The Numba type of a vector of floats that fills some registers."""
+    """The Numba type of a vector of floats that fills some registers.
 
-    def __init__(self, dtype, registers=1):
+    Its lanes are neighbours in a row, or, of a vector `across` rows, each of another row.
+    """
+
+    def __init__(self, dtype, registers=1, across=False):
         self.dtype = dtype
         self.lanes = registers * 8 * BYTES // dtype.bitwidth
-        super().__init__(name=f"Vector({dtype} x {self.lanes})")
+        self.across = across
+        super().__init__(name=f"Vector({dtype} x {self.lanes}{' rows' if across else ''})")
+
+    def of(self, dtype):
+        """Return the type of vectors like these, of as many numbers of another type."""
+        return Vector(dtype, self.lanes // Vector(dtype).lanes, self.across)
 
 
 @register_model(Vector)
@@ -52,6 +67,29 @@ class Mask(types.Type):
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
         super().__init__(manager, kind, ir.VectorType(ir.IntType(1), kind.vector.lanes))
+
+
+class Columns(types.Type):
+    """The Numba type of neighbouring rows, as many as a register has lanes, seen as one row.
+
+    Each of its entries is a vector of theirs across the rows. Entry c lies c times `step` numbers
+    behind the first. A function of a row that is written in vectors takes such a row as well.
+    """
+
+    def __init__(self, dtype, step):
+        self.dtype, self.step = dtype, step
+        super().__init__(name=f"Columns({dtype}, {step})")
+
+
+@register_model(Columns)
+class _ColumnsModel(models.StructModel):
+    def __init__(self, manager, kind):
+        super().__init__(
+            manager, kind, [("data", types.CPointer(kind.dtype)), ("size", types.intp)]
+        )
+
+
+make_attribute_wrapper(Columns, "size", "size")
 
 
 def copies(builder, value, like):
@@ -166,6 +204,13 @@ def how_many(typing_context, mask):
     return types.intp(mask), generate
 
 
+@intrinsic
+def one_like(typing_context, x):
+    """Return 1 as a float like x, or like the numbers of a vector."""
+    kind = x.dtype if isinstance(x, Vector) else x
+    return kind(x), lambda context, *others: context.get_constant(kind, 1)
+
+
 def number(x, T):
     """Return x as a T; a vector, whose numbers are such already, as it is."""
 
@@ -176,26 +221,61 @@ def _number(x, T):
 
 
 @intrinsic
-def widened(typing_context, vector):
-    """Return a vector's numbers in float64, in as many lanes."""
-    kind = Vector(types.float64, vector.lanes // Vector(types.float64).lanes)
+def widened(typing_context, x):
+    """Return a float, or a vector's in as many lanes, in float64."""
+    kind = x.of(types.float64) if isinstance(x, Vector) else types.float64
 
     def generate(context, builder, signature, arguments):
-        if kind == vector:
+        if kind == x:
             return arguments[0]
         return builder.fpext(arguments[0], context.get_value_type(kind))
 
-    return kind(vector), generate
+    return kind(x), generate
 
 
 @intrinsic
-def lanes_of(typing_context, array):
-    """Return the number of entries of an array of floats that fill a register, a constant."""
+def narrowed(typing_context, x, T):
+    """Return a float64, or a vector's in as many lanes, as a T."""
+    kind = x.of(T.dtype) if isinstance(x, Vector) else T.dtype
+
+    def generate(context, builder, signature, arguments):
+        if kind == x:
+            return arguments[0]
+        return builder.fptrunc(arguments[0], context.get_value_type(kind))
+
+    return kind(x, T), generate
+
+
+@intrinsic
+def width_of(typing_context, array):
+    """Return how many floats like those of an array fill a register, a constant."""
 
     def generate(context, builder, signature, arguments):
         return context.get_constant(types.intp, Vector(array.dtype).lanes)
 
     return types.intp(array), generate
+
+
+@intrinsic
+def lanes_of(typing_context, array):
+    """Return how many entries of a row fill a register, a constant: 1 of the entries of columns."""
+
+    def generate(context, builder, signature, arguments):
+        lanes = 1 if isinstance(array, Columns) else Vector(array.dtype).lanes
+        return context.get_constant(types.intp, lanes)
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def zeros(typing_context, array):
+    """Return zeros to add entries of a row to, a register of them."""
+    kind = Vector(array.dtype, across=isinstance(array, Columns))
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(kind), None)
+
+    return kind(array), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -327,9 +407,24 @@ def largest_lane(typing_context, vector):
 
 @intrinsic
 def sum_of_lanes(typing_context, vector):
-    """Return the sum of the numbers of a vector, in pairs."""
+    """Return the sum of the numbers of a vector, in pairs; across rows, each lane is its own."""
+    if vector.across:
+        return vector(vector), lambda context, builder, signature, arguments: arguments[0]
 
     def generate(context, builder, signature, arguments):
         return _reduced(builder, arguments[0], builder.fadd)
 
     return vector.dtype(vector), generate
+
+
+@intrinsic
+def every(typing_context, condition):
+    """Return whether a condition holds, in every lane."""
+
+    def generate(context, builder, signature, arguments):
+        if not isinstance(condition, Mask):
+            return arguments[0]
+        bits = builder.bitcast(arguments[0], ir.IntType(condition.vector.lanes))
+        return builder.icmp_unsigned("==", bits, bits.type(-1))
+
+    return types.boolean(condition), generate

@@ -39,7 +39,7 @@ from numba import njit
 from fastloss._floats import at_least, at_most, maximum
 from fastloss._jit import INLINED, MATHEMATICS, ROUNDED
 from fastloss._math import exp_nonpositive, log
-from fastloss._vectors import choose, number
+from fastloss._vectors import choose, number, one_like
 
 TILE_CLASSES = 32
 """The most classes of rows that are transposed into tiles."""
@@ -181,7 +181,7 @@ def clip_to(p, clip):
 @njit(**MATHEMATICS)
 def beyond_one_top(rest, tops):
     """Return ``S - 1``: the rest and every top but one, added without forming their sum first."""
-    return rest + (tops - type(rest)(1))
+    return rest + (tops - one_like(rest))
 
 
 @njit(**MATHEMATICS)

@@ -6,11 +6,14 @@ they are computed from.
 """
 
 import numpy as np
+from numba.extending import overload
 
 from fastloss._drivers.common import apart, inlined
+from fastloss._jit import INLINED
 from fastloss._math import exp_nonpositive
-from fastloss._vector_memory import load, load_short, store, store_short
+from fastloss._vector_memory import load, load_short, load_some, store, store_short
 from fastloss._vectors import (
+    Columns,
     add_lanes,
     lanes_of,
     larger,
@@ -56,6 +59,24 @@ def largest_entry(x, missing):
         i += lanes
     i = x.size - lanes
     return largest_lane(larger(one, without_entry(load(x, i, 1), missing, i)))
+
+
+def row_top(row):
+    """Return the largest entry of a row; see `largest_entry`. Of columns, that of each of them."""
+
+
+@overload(row_top, jit_options=INLINED)
+def _row_top(row):
+    if not isinstance(row, Columns):
+        return lambda row: largest_entry(row, None)
+
+    def largest_of_columns(row):
+        top = load_some(row, 0, 1, 1, row[0])
+        for i in range(1, row.size):
+            top = larger(top, load_some(row, i, 1, 1, row[0]))
+        return top
+
+    return largest_of_columns
 
 
 @inlined

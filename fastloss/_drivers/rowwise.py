@@ -209,7 +209,7 @@ RowwiseArguments = arguments_of(rowwise_driver)
 
 
 # The ways in for small batches of plain 2-D arrays, where calls cost. They run the driver serially,
-# or return None where the arrays do not fit each other, or the driver: labels are of at least
+# or return None where the arrays do not fit each other, or the driver, which is for at least
 # `fewest` and at most `most` classes. There are `count` inputs with a gradient; `absent` holds a
 # None for each of them, `hesses` one for each Hessian. `mass_of` is `flattened` where the sums of a
 # dense target are part of the total weight, else `nothing`.
@@ -254,6 +254,8 @@ def plain_dense(pred, target, grad):
     rows, classes = pred.shape
     if target.shape != pred.shape or shape_differs(grad, pred) or not 0 < pred.size < limit:
         return None
+    if not fewest <= classes <= most:
+        return None
     if shares_memory(grad, (pred, target)):
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)
@@ -269,6 +271,8 @@ def plain_values(*inputs):
     for array in inputs:
         if array.shape != inputs[0].shape or not 0 < array.size < limit:
             return None
+    if not fewest <= classes <= most:
+        return None
     ignore_index, inner = np.int64(-100), np.int64(1)
     return driver(
         flattened(inputs), None, None, absent, hesses, None, None, None, None, None, options,
@@ -285,6 +289,8 @@ def plain_gradients(*arrays):
         for j in range(k if k >= count else 0):
             if overlaps(arrays[k], arrays[j]):
                 return None
+    if not fewest <= classes <= most:
+        return None
     ignore_index, inner = np.int64(-100), np.int64(1)
     return driver(
         flattened(arrays[:count]), None, None, flattened(arrays[count:]), hesses, None, None, None,

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from fastloss._drivers.columns import takes_columns
 from fastloss._families import rowwise
 from fastloss._math import log
 from fastloss._options import logarithm_base
 from fastloss._vector_memory import load_some, store_some
-from fastloss._vectors import choose, lanes_of, spread, sum_of_lanes, widened
+from fastloss._vectors import choose, lanes_of, narrowed, sum_of_lanes, widened, zeros
 
 
 @rowwise(
@@ -19,6 +20,7 @@ from fastloss._vectors import choose, lanes_of, spread, sum_of_lanes, widened
     nanoseconds=0.5,
     peers={"SciPy": "entropy"},
 )
+@takes_columns
 def entropy(probabilities, grad, hess, base):
     """Entropy of each row, ``-Σ_c p_c log p_c``.
 
@@ -48,7 +50,7 @@ def entropy(probabilities, grad, hess, base):
     unit = T(1)
     if base is not None:
         unit = T(1) / log(base)
-    loss = widened(spread(T(0), 1))
+    loss = widened(zeros(probabilities))
     for i in range(0, probabilities.size, lanes):
         there = probabilities.size - i
         p = load_some(probabilities, i, 1, there, T(0))
@@ -58,7 +60,7 @@ def entropy(probabilities, grad, hess, base):
             store_some(grad, i, (log_p + T(1)) * -unit, there)
         if hess is not None:
             store_some(hess, i, -unit / p, there)
-    return T(sum_of_lanes(loss)) * unit
+    return narrowed(sum_of_lanes(loss), T) * unit
 
 
 @entropy.textbook

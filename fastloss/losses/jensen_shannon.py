@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from fastloss._drivers.columns import takes_columns
 from fastloss._drivers.common import quotient
 from fastloss._families import rowwise
 from fastloss._math import entropy_drop, log, log1p
 from fastloss._options import logarithm_base
 from fastloss._vector_memory import load_some, store_some
-from fastloss._vectors import choose, lanes_of, spread, sum_of_lanes, widened
+from fastloss._vectors import choose, lanes_of, narrowed, sum_of_lanes, widened, zeros
 
 
 @rowwise(
@@ -21,6 +22,7 @@ from fastloss._vectors import choose, lanes_of, spread, sum_of_lanes, widened
     nanoseconds=2.0,
     peers={"SciPy": "jensenshannon(p, q)**2"},
 )
+@takes_columns
 def jensen_shannon(probabilities, target, grad, hess, base):
     """Jensen-Shannon divergence, ``(KL(p ‖ m) + KL(t ‖ m)) / 2`` with ``m = (p + t) / 2``.
 
@@ -57,7 +59,7 @@ def jensen_shannon(probabilities, target, grad, hess, base):
     unit = T(1)
     if base is not None:
         unit = T(1) / log(base)
-    loss = widened(spread(T(0), 1))
+    loss = widened(zeros(probabilities))
     for i in range(0, probabilities.size, lanes):
         there = probabilities.size - i
         p = load_some(probabilities, i, 1, there, T(0))
@@ -83,7 +85,7 @@ def jensen_shannon(probabilities, target, grad, hess, base):
         if hess is not None:
             bend = T(0.5) * unit * quotient(t / total, p)
             store_some(hess, i, choose(t == T(0), T(0), bend), there)
-    return T(0.25) * unit * T(sum_of_lanes(loss))
+    return T(0.25) * unit * narrowed(sum_of_lanes(loss), T)
 
 
 @jensen_shannon.textbook

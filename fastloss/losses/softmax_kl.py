@@ -2,14 +2,15 @@
 
 import numpy as np
 
+from fastloss._drivers.columns import takes_columns
 from fastloss._drivers.common import beyond_one_top, quotient
-from fastloss._drivers.row_vectors import PIECE, largest_entry
+from fastloss._drivers.row_vectors import PIECE, row_top
 from fastloss._families import rowwise
 from fastloss._llvm import on_stack
 from fastloss._math import exp_nonpositive, log1p
 from fastloss._options import positive
-from fastloss._vector_memory import load, load_some, store, store_some
-from fastloss._vectors import choose, how_many, lanes_of, spread, sum_of_lanes, widened
+from fastloss._vector_memory import load_like, load_some, store, store_some
+from fastloss._vectors import choose, lanes_of, narrowed, sum_of_lanes, widened, width_of, zeros
 
 SMALL = 2.0**-40
 """By which gaps are multiplied: of finite logits they are finite, but their sum need not be."""
@@ -30,6 +31,7 @@ gradient's memory meanwhile, and the teacher's are computed a second time."""
     nanoseconds=1.2,
     peers={"PyTorch": "kl_div(log_softmax(x / T), log_softmax(t / T), log_target=True) * T**2"},
 )
+@takes_columns
 def softmax_kl(logits, target, grad, hess, temperature):
     """Divergence of a student from a teacher, ``T**2 KL(softmax(t / T) ‖ softmax(x / T))``.
 
@@ -63,45 +65,45 @@ def softmax_kl(logits, target, grad, hess, temperature):
     """
     T, lanes = type(logits[0]), lanes_of(logits)
     inverse = T(1) / temperature
-    top, target_top = largest_entry(logits, None), largest_entry(target, None)
+    top, target_top = row_top(logits), row_top(target)
     kept, target_kept = on_stack(T, KEPT), on_stack(T, KEPT)
-    rest, target_rest, gap, tops, target_tops = 0.0, 0.0, 0.0, 0, 0
+    zero, wide_zero = zeros(logits), widened(zeros(logits))
+    rest, target_rest, gap, tops, target_tops = wide_zero, wide_zero, wide_zero, zero, zero
     for first in range(0, logits.size, PIECE):
-        zero = spread(T(0), 1)
-        part_rest, part_target_rest, part_gap = zero, zero, widened(zero)
+        part_rest, part_target_rest = zero, zero
         for i in range(first, min(first + PIECE, logits.size), lanes):
-            there = logits.size - i
+            there, place = logits.size - i, i // lanes * width_of(logits)
             below = (load_some(logits, i, 1, there, T(-np.inf)) - top) * inverse
             target_below = (load_some(target, i, 1, there, T(-np.inf)) - target_top) * inverse
             e, f = exp_nonpositive(below), exp_nonpositive(target_below)
             if grad is not None:
-                if i < KEPT:
-                    store(kept, i, e)
-                    store(target_kept, i, f)
+                if place < KEPT:
+                    store(kept, place, e)
+                    store(target_kept, place, f)
                 else:
                     store_some(grad, i, e, there)
             part_rest = part_rest + choose(e == T(1), T(0), e)
-            tops += how_many(e == T(1))
+            tops = tops + choose(e == T(1), T(1), T(0))
             part_target_rest = part_target_rest + choose(f == T(1), T(0), f)
-            target_tops += how_many(f == T(1))
+            target_tops = target_tops + choose(f == T(1), T(1), T(0))
             term = f * (target_below - below)
-            part_gap = part_gap + widened(choose(f == T(0), T(0), term)) * SMALL
-        rest += np.float64(sum_of_lanes(part_rest))
-        target_rest += np.float64(sum_of_lanes(part_target_rest))
-        gap += sum_of_lanes(part_gap)
+            gap = gap + widened(choose(f == T(0), T(0), term)) * SMALL
+        rest = rest + widened(part_rest)
+        target_rest = target_rest + widened(part_target_rest)
     # The sums of the powers but for one top: its 1 is never added, or the others would be lost.
-    beyond = beyond_one_top(rest, np.float64(tops))
-    target_beyond = beyond_one_top(target_rest, np.float64(target_tops))
+    beyond = beyond_one_top(sum_of_lanes(rest), widened(sum_of_lanes(tops)))
+    target_beyond = beyond_one_top(sum_of_lanes(target_rest), widened(sum_of_lanes(target_tops)))
     total, target_total = 1.0 + beyond, 1.0 + target_beyond
-    loss = quotient(gap, target_total) / SMALL + (log1p(beyond) - log1p(target_beyond))
-    loss = 0.0 if loss < 0.0 else loss  # rounding, where the two agree
+    gap_of_row = quotient(sum_of_lanes(gap), target_total) / SMALL
+    loss = gap_of_row + (log1p(beyond) - log1p(target_beyond))
+    loss = choose(loss < 0.0, 0.0, loss)  # rounding, where the two agree
     if grad is not None:
-        factor, target_factor = T(1.0 / total), T(1.0 / target_total)
+        factor, target_factor = narrowed(1.0 / total, T), narrowed(1.0 / target_total, T)
         pull, target_pull = temperature * factor, temperature * target_factor
         for i in range(0, logits.size, lanes):
-            there = logits.size - i
-            if i < KEPT:
-                e, f = load(kept, i, 1), load(target_kept, i, 1)
+            there, place = logits.size - i, i // lanes * width_of(logits)
+            if place < KEPT:
+                e, f = load_like(kept, place, zero), load_like(target_kept, place, zero)
             else:
                 e = load_some(grad, i, 1, there, T(0))
                 target_below = (load_some(target, i, 1, there, T(0)) - target_top) * inverse
@@ -110,7 +112,7 @@ def softmax_kl(logits, target, grad, hess, temperature):
             if hess is not None:
                 p = e * factor
                 store_some(hess, i, p * (T(1) - p), there)
-    return T((loss * np.float64(temperature)) * np.float64(temperature))
+    return narrowed((loss * np.float64(temperature)) * np.float64(temperature), T)
 
 
 @softmax_kl.textbook
