@@ -182,7 +182,9 @@ for _operation, _sign in (
 @intrinsic
 def choose(typing_context, condition, a, b):
     """Return a where the condition holds, else b: of numbers, or lane by lane of vectors."""
-    kind = condition.vector if isinstance(condition, Mask) else a
+    kind = a
+    if isinstance(condition, Mask):
+        kind = next((x for x in (a, b) if isinstance(x, Vector)), condition.vector)
 
     def generate(context, builder, signature, arguments):
         condition, *choices = arguments
@@ -397,7 +399,12 @@ def _reduced(builder, vector, operation):
 
 @intrinsic
 def largest_lane(typing_context, vector):
-    """Return the largest number of a vector; of NaN and numbers, a number or NaN."""
+    """Return the largest number of a vector; of NaN and numbers, a number or NaN.
+
+    Across rows, each lane is its own.
+    """
+    if vector.across:
+        return vector(vector), lambda context, builder, signature, arguments: arguments[0]
 
     def generate(context, builder, signature, arguments):
         return _reduced(builder, arguments[0], functools.partial(_larger, builder))

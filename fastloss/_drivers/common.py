@@ -36,7 +36,7 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from fastloss._floats import at_least, at_most, maximum
+from fastloss._floats import at_least, at_most
 from fastloss._jit import INLINED, MATHEMATICS, ROUNDED
 from fastloss._math import exp_nonpositive, log
 from fastloss._vectors import choose, number, one_like
@@ -115,15 +115,6 @@ def weight_of_mix(class_weight, label, other, mix):
         return 1.0
     one = np.float64(mix[0]) * np.float64(class_weight[np.uintp(label)])
     return one + np.float64(mix[1]) * np.float64(class_weight[np.uintp(other)])
-
-
-@inlined
-def largest(x):
-    """Return the largest entry, NaN if there is one."""
-    top = x[0]
-    for c in range(x.size):
-        top = maximum(top, x[c])
-    return top
 
 
 @njit(**MATHEMATICS)

@@ -3,10 +3,32 @@
 import numpy as np
 from numba import njit
 
-from fastloss._drivers.common import inlined, largest
+from fastloss._drivers.columns import at_label, takes_columns
+from fastloss._drivers.common import inlined
+from fastloss._drivers.row_vectors import row_top
 from fastloss._families import rowwise
-from fastloss._floats import maximum
+from fastloss._floats import at_least
 from fastloss._jit import MATHEMATICS
+from fastloss._llvm import on_stack
+from fastloss._vector_memory import load_some, store_some
+from fastloss._vectors import (
+    choose,
+    every,
+    lanes_of,
+    larger,
+    largest_lane,
+    narrowed,
+    sum_of_lanes,
+    widened,
+    width_of,
+    zeros,
+)  # fmt: skip
+
+LISTED = 64
+"""Vectors that can be listed."""
+
+FLOAT32 = 16
+"""The numbers of a register, if they are float32: float64 has digits to spare for their sums."""
 
 # With the drop v_c = max x - x_c and s = max x - τ, the probabilities are p_c = max(0, s - v_c). In
 # near rows, s < 1/2, this loses nothing. Else p may be small beside s ~ 1, and t = 1 - s serves:
@@ -20,23 +42,33 @@ def drop(top, x):
 
 
 @njit(**MATHEMATICS)
-def probability(v, s, t):
-    """Return the probability of a class with the drop v."""
-    T = type(v)
-    return maximum(s - v if s < T(0.5) else (T(1) - v) - t, T(0))
+def probability(v, s, t, one, half):
+    """Return the probability of classes with the drops v."""
+    return at_least(choose(s < half, s - v, (one - v) - t), one - one)
 
 
 @njit(**MATHEMATICS)
-def slope_of_label(v, t):
-    """Return ``p - 1`` of a class with the drop v."""
-    return maximum(-(v + t), -type(v)(1))
+def slope_of_label(v, t, one):
+    """Return ``p - 1`` of classes with the drops v."""
+    return at_least(-(v + t), -one)
 
 
 @njit(**MATHEMATICS)
-def slope_of_mass(v, s, t, mass):
-    """Return ``p - mass`` of a class of the support: 1 - mass is exact for masses near 1."""
-    T = type(v)
-    return (s - v) - mass if s < T(0.5) else ((T(1) - mass) - v) - t
+def slope_of_mass(v, s, t, mass, one, half):
+    """Return ``p - mass`` of classes of the support: 1 - mass is exact for masses near 1."""
+    return choose(s < half, (s - v) - mass, ((one - mass) - v) - t)
+
+
+@inlined
+def drops(logits, i, top):
+    """Return the drops of the entries from i on; beyond the row they are inf."""
+    return drop(top, load_some(logits, i, 1, logits.size - i, -type(logits[0])(np.inf)))
+
+
+@inlined
+def place_of(k, listed, size, tail, lanes):
+    """Return where the k-th vector begins: of those listed, or of those from `tail` on."""
+    return listed[k] if k < size else tail + (k - size) * lanes
 
 
 @inlined
@@ -45,31 +77,47 @@ def threshold(logits):
 
     After Michelot: s is ``(1 + Σ v) / size`` over a superset of the support, from which those with
     ``v >= s`` are taken until there are none. Nothing cancels in this sum, and neither in that of
-    t, ``Σ (1 - v) - 1``, for the largest (v = 0) are counted.
+    t, ``Σ (1 - v) - 1``, for the largest (v = 0) are counted. NaN is never taken out.
+
+    The first superset are those with v < 1. They are few, and only the vectors that hold one of
+    them are looked at: the listed ones, and all from `tail` on where the list is full. Of columns,
+    whose vectors hold many rows, none is listed, and a row that is done before others stays as it
+    is.
     """
-    T = type(logits[0])
-    top = largest(logits)
-    zero = top - top  # NaN where the largest is NaN or infinite
-    s, before = T(1) + zero, np.inf
-    while True:
-        total, size = 0.0, T(0)
-        for c in range(logits.size):
-            v = drop(top, logits[c])
-            inside = T(1) if v < s else T(0)
-            total += np.float64(min(v, T(1)) * inside)  # two sums of choices do not vectorise
-            size += inside
-        s = zero + T((1.0 + total) / np.float64(size))
-        if (size >= before) | (size == T(1)):
-            break
-        before = np.float64(size)
-    rest, tops = 0.0, T(0)
-    for c in range(logits.size):
-        v = drop(top, logits[c])
-        first = T(1) if v == T(0) else T(0)
-        inside = T(1) if v < s else T(0)
-        rest += np.float64((T(1) - min(v, T(1))) * (inside - first))
-        tops += first
-    t = zero + T((rest + np.float64(tops - T(1))) / np.float64(size))
+    T, lanes = type(logits[0]), lanes_of(logits)
+    top, nothing, wide_nothing = row_top(logits), zeros(logits), widened(zeros(logits))
+    listed, length, tail = on_stack(np.intp, LISTED), 0, 0
+    while lanes > 1 and tail < logits.size and length < LISTED:
+        listed[length] = tail
+        length += 0 if every(drops(logits, tail, top) >= T(1)) else 1
+        tail += lanes
+    vectors = length + (logits.size - tail + lanes - 1) // lanes
+    size, sum_of_row = sum_of_lanes(nothing), sum_of_lanes(wide_nothing)
+    s, before = size + T(1), size + T(np.inf)
+    while not every(before == T(0)):
+        total, count, high = wide_nothing, nothing, nothing
+        for k in range(vectors):
+            v = drops(logits, place_of(k, listed, length, tail, lanes), top)
+            outside = v >= s
+            total = total + widened(choose(outside, T(0), v))
+            count = count + choose(outside, T(0), T(1))
+            high = choose(outside, high, larger(high, v))
+        done = before == T(0)
+        size = choose(done, size, sum_of_lanes(count))
+        sum_of_row = choose(done, sum_of_row, sum_of_lanes(total))
+        s = choose(done, s, narrowed((1.0 + sum_of_row) / widened(size), T))
+        before = choose(size >= before, T(0), choose(largest_lane(high) < s, T(0), size))
+    if width_of(logits) == FLOAT32:
+        t = narrowed((widened(size) - 1.0 - sum_of_row) / widened(size), T)
+        return top, s, t, size
+    rest, tops = wide_nothing, nothing
+    for k in range(vectors):
+        v = drops(logits, place_of(k, listed, length, tail, lanes), top)
+        is_top = v == T(0)
+        tops = tops + choose(is_top, T(1), T(0))
+        rest = rest + widened(choose(is_top, T(0), choose(v >= s, T(0), drop(T(1), v))))
+    tops_but_one = widened(sum_of_lanes(tops)) - 1.0
+    t = narrowed((sum_of_lanes(rest) + tops_but_one) / widened(size), T)
     return top, s, t, size
 
 
@@ -81,6 +129,7 @@ def threshold(logits):
     nanoseconds=1.5,
     peers={"optax": "multiclass_sparsemax_loss"},
 )
+@takes_columns
 def sparsemax(logits, label, grad, hess):
     """Sparsemax loss, ``½ Σ_{c in S} (x_c² - τ²) - x_label + ½``; S supports p, the sparsemax of x.
 
@@ -123,46 +172,46 @@ def sparsemax(logits, label, grad, hess):
     array([[-0.25,  0.25,  0.  ],
            [ 1.  , -1.  ,  0.  ]])
     """
-    T = type(logits[0])
-    place = np.intp(label)
+    T, lanes = type(logits[0]), lanes_of(logits)
     top, s, t, size = threshold(logits)
-    squares = 0.0
-    for c in range(logits.size):
-        p = probability(drop(top, logits[c]), s, t)
-        p = p if c != place else T(0)
-        squares += np.float64(p) * np.float64(p)
-        if grad is not None:
-            grad[c] = p
+    curvature = (size - T(1)) / size
+    squares, own = widened(zeros(logits)), zeros(logits)
+    for i in range(0, logits.size, lanes):
+        there = logits.size - i
+        v = drops(logits, i, top)
+        hit = at_label(label, i, v)
+        p = probability(v, s, t, T(1), T(0.5))
+        slope = choose(hit, slope_of_label(v, t, T(1)), p)
+        squares = squares + widened(slope) * widened(slope)
+        own = own + choose(hit, v, T(0))
+        store_some(grad, i, slope, there)
         if hess is not None:
-            hess[c] = (size - T(1)) / size if p > T(0) else T(0)
-    own = drop(top, logits[label])
-    slope = slope_of_label(own, t)
-    if grad is not None:
-        grad[place] = slope
-    if hess is not None:
-        hess[place] = (size - T(1)) / size if own < s else T(0)
-    beyond = maximum(drop(own, s), T(0))
-    return T(0.5 * (squares + np.float64(slope) * np.float64(slope)) + np.float64(beyond))
+            store_some(hess, i, choose(p > T(0), curvature, T(0)), there)
+    beyond = at_least(drop(sum_of_lanes(own), s), T(0))
+    return narrowed(0.5 * sum_of_lanes(squares) + widened(beyond), T)
 
 
 @sparsemax.dense
+@takes_columns
 def dense_sparsemax(logits, mass, grad, hess):
     """Return the loss of a row whose target is the `mass` of each class."""
-    T = type(logits[0])
+    T, lanes = type(logits[0]), lanes_of(logits)
     top, s, t, size = threshold(logits)
-    squares, beyond = 0.0, 0.0
-    for c in range(logits.size):
-        v = drop(top, logits[c])
+    curvature = (size - T(1)) / size
+    squares, beyond = widened(zeros(logits)), widened(zeros(logits))
+    for i in range(0, logits.size, lanes):
+        there = logits.size - i
+        v = drops(logits, i, top)
+        a = load_some(mass, i, 1, there, T(0))
         outside = v >= s
-        slope = -mass[c] if outside else slope_of_mass(v, s, t, mass[c])
-        squares += np.float64(slope) * np.float64(slope)
-        cost = mass[c] * drop(v, s) if mass[c] != T(0) else T(0)
-        beyond += np.float64(cost if outside else T(0))
-        if grad is not None:
-            grad[c] = slope
+        slope = choose(outside, -a, slope_of_mass(v, s, t, a, T(1), T(0.5)))
+        squares = squares + widened(slope) * widened(slope)
+        cost = choose(a == T(0), T(0), a * drop(v, s))
+        beyond = beyond + widened(choose(outside, cost, T(0)))
+        store_some(grad, i, slope, there)
         if hess is not None:
-            hess[c] = T(0) if outside else (size - T(1)) / size
-    return T(0.5 * squares + beyond)
+            store_some(hess, i, choose(outside, T(0), curvature), there)
+    return narrowed(0.5 * sum_of_lanes(squares) + sum_of_lanes(beyond), T)
 
 
 @sparsemax.textbook
