@@ -336,7 +336,7 @@ def test_all_calls_of_a_loss(rng):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "arcface"])
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "sparsemax"])
 def test_rows_go_one_way_from_everywhere(name):
     """Tiles or rows, by the bytes of a row and whether a cache holds the batch: the same bits."""
     loss, rng = getattr(fl, name), np.random.default_rng(8)
@@ -352,7 +352,9 @@ def test_rows_go_one_way_from_everywhere(name):
             expected, expected_grad = loss.reference(cosines.astype("f8"), labels)
             bound = 1e-4 if dtype == "float32" else 1e-11
             assert value == pytest.approx(expected, rel=bound)
-            np.testing.assert_allclose(grad, expected_grad, rtol=bound, atol=1e-12)
+            # What is left of 1 is as exact as the logits' differences.
+            lost = np.finfo(dtype).eps / shape[0] if name == "sparsemax" else 1e-12
+            np.testing.assert_allclose(grad, expected_grad, rtol=bound, atol=lost)
             weighed = loss.value_and_grad(cosines, labels, sample_weight=np.ones(shape[0], dtype))
             inside = compiled(f"fl.{name}.value_and_grad(x, y)", x=cosines, y=labels)
             for other, other_grad in (weighed, inside):

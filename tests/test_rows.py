@@ -16,6 +16,9 @@ ROWS = [loss for loss in ALL if loss.family == "rowwise" and loss.name != "info_
 LABELS = [loss for loss in ROWS if "ignore_index" in loss.family_keywords]
 SEVERAL = [loss for loss in ALL if loss._other_names]
 OTHER_KINDS = (fl.softmax_kl, fl.entropy, fl.triplet_margin)
+TILED = (fl.entropy, fl.jensen_shannon, fl.softmax_kl, fl.sparsemax)
+"""Rows of few classes go as columns of a tile."""
+
 REPRESENTATIVES = [
     fl.nll,
     fl.multiclass_hinge,
@@ -112,21 +115,24 @@ CANCELS = {
 """Where terms of a loss or of its gradient cancel: the size of these terms, at most."""
 
 
-@pytest.mark.parametrize("name", TRUTHS)
+@pytest.mark.parametrize(
+    ("name", "rows", "classes"),
+    [*((name, 6, 5) for name in TRUTHS), *((loss.name, 2, 40) for loss in TILED[:3])],
+)
 @every_dtype
-def test_values_and_gradients_are_those_of_the_formula(name, dtype, rng):
+def test_values_and_gradients_are_those_of_the_formula(name, rows, classes, dtype, rng):
     loss = getattr(fl, name)
     epsilon = float(np.finfo(dtype).eps)
     for options in [{}, *({key: option.example} for key, option in loss.options.items())]:
         if "eps" in options:
             continue  # clipping, tested below
-        arrays = loss.sample(rng, dtype, (6, 5))
+        arrays = loss.sample(rng, dtype, (rows, classes))
         if options.get("from_logits"):
-            arrays = (3 * rng.standard_normal((6, 5)).astype(dtype), *arrays[1:])
+            arrays = (3 * rng.standard_normal((rows, classes)).astype(dtype), *arrays[1:])
         values, gradients = loss.value_and_grad(*arrays, reduction="none", **options)
         value_size, gradient_size = CANCELS.get(name, (0, 0))
         with mp.workprec(PRECISION):
-            for row in range(6):
+            for row in range(rows):
                 exact = [
                     [mpf(float(v)) for v in array[row]] if array.ndim == 2 else int(array[row])
                     for array in arrays
@@ -135,7 +141,7 @@ def test_values_and_gradients_are_those_of_the_formula(name, dtype, rng):
                 allowed = loss.ulp_bound * epsilon * float(abs(true) + value_size)
                 assert abs(values[row] - true) <= allowed, (name, options, row, values[row], true)
                 for k, gradient in enumerate(tuple_of(gradients)):
-                    for c in range(5):
+                    for c in range(classes):
                         sides = []
                         for step in (STEP, -STEP):
                             moved = [list(x) if isinstance(x, list) else x for x in exact]
@@ -278,6 +284,44 @@ def test_weights_poison_and_accumulation(loss, rng):
         expected = np.where(share > 0, share * single, 0)
         np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6 * size)
         np.testing.assert_allclose(out, 1 + 2 * gradient, rtol=1e-6, atol=1e-6 * size)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("dense", [False, True], ids=["", "dense"])
+@pytest.mark.parametrize("loss", TILED, ids=lambda loss: loss.name)
+def test_rows_of_few_classes_are_those_of_many(loss, dense, rng):
+    """Part of a tile, rows that do not count, every derivative; more classes change nothing."""
+    if dense and loss is not fl.sparsemax:
+        pytest.skip("its only target is dense anyway")
+    absent = -np.inf if loss in (fl.softmax_kl, fl.sparsemax) else 0
+    for dtype, most in (("float32", 32), ("float64", 16)):
+        for classes, rows in itertools.product((1, 2, 10, most), (1, 16, 65, 130)):
+            arrays = list(loss.sample(rng, dtype, (rows, classes)))
+            if dense:
+                arrays[1] = rng.dirichlet(np.ones(classes), rows).astype(dtype)
+            weight = rng.uniform(0.5, 2, rows).astype(dtype)
+            weight[1::7] = 0
+            many = [
+                np.pad(x, ((0, 0), (0, 64 - classes)), constant_values=absent if k == 0 else 0)
+                if x.ndim == 2
+                else x.copy()
+                for k, x in enumerate(arrays)
+            ]
+            if loss is fl.softmax_kl:
+                many[1][:, classes:] = absent
+            for array in arrays:
+                if array.ndim == 2:
+                    array[weight == 0] = np.nan
+            value, grad, hess = loss.value_grad_hess(*arrays, sample_weight=weight)
+            expected = loss.value_grad_hess(*many, sample_weight=weight)
+            bound, what = 64 * np.finfo(dtype).eps, f"{dtype} {rows}x{classes}"
+            np.testing.assert_allclose(value, expected[0], rtol=bound, atol=bound, err_msg=what)
+            for one, other in ((grad, expected[1]), (hess, expected[2])):
+                size = np.abs(other[:, :classes]).max()
+                np.testing.assert_allclose(
+                    one, other[:, :classes], rtol=bound, atol=bound * size / 16, err_msg=what
+                )
+                assert not one[weight == 0].any()
 
 
 @representative
@@ -424,11 +468,12 @@ def test_in_place(loss, rng):
 
 
 @pytest.mark.parametrize("loss", [x for x in ROWS if x._properties["hessian"]], ids=repr)
-def test_hessian_is_the_derivative_of_the_textbook_gradient(loss, rng):
-    arrays = loss.sample(rng, "float64", (6, 5))
+@pytest.mark.parametrize("classes", [5, pytest.param(40, marks=pytest.mark.thorough)])
+def test_hessian_is_the_derivative_of_the_textbook_gradient(loss, classes, rng):
+    arrays = loss.sample(rng, "float64", (6, classes))
     hessian = loss.value_grad_hess(*arrays, reduction="none")[2]
-    for c in range(5):
-        step = np.where(np.arange(5) == c, 1e-30j, 0)
+    for c in range(classes):
+        step = np.where(np.arange(classes) == c, 1e-30j, 0)
         moved = loss.reference(arrays[0] + step, *arrays[1:], reduction="none")[1]
         np.testing.assert_allclose(hessian[:, c], moved.imag[:, c] / 1e-30, rtol=1e-11, atol=1e-13)
 

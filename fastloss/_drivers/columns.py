@@ -124,9 +124,7 @@ def column_block(
                 scale *= np.float64(upstream[first + r])
             factors[r] = T(scale)
         for k in range(len(inputs)):
-            transpose(
-                inputs[k], first * classes, classes, rows, classes, tiles_in[k], origin, step
-            )
+            transpose(inputs[k], first * classes, classes, rows, classes, tiles_in[k], origin, step)
         for r in range(0, rows, lanes):
             own = labels_from(labels, places, r, lanes)
             loss = row(
