@@ -334,6 +334,43 @@ is_lane, before_lane = _lanes_that("=="), _lanes_that("<")
 
 
 @intrinsic
+def in_row(typing_context, like, size):
+    """Return which lanes of a vector are among the next `size` entries of a row: of columns all."""
+
+    def generate(context, builder, signature, arguments):
+        vector, size = arguments
+        if like.across:
+            return ir.Constant(context.get_value_type(Mask(like)), [True] * like.lanes)
+        size = copies(builder, builder.trunc(size, ir.IntType(32)), vector.type)
+        return builder.icmp_signed("<", places(range(like.lanes)), size)
+
+    return Mask(like)(like, types.intp), generate
+
+
+@intrinsic
+def first_lane(typing_context, mask, found):
+    """Return the first lane of a row where a condition holds, if none was found, and if one is.
+
+    Across rows, each lane is the next of a row of its own.
+    """
+    result = types.Tuple((mask, found))
+
+    def generate(context, builder, signature, arguments):
+        here, found = arguments
+        if mask.vector.across:
+            first, found = builder.and_(here, builder.not_(found)), builder.or_(here, found)
+        else:
+            bits = builder.bitcast(here, ir.IntType(mask.vector.lanes))
+            lowest = builder.and_(bits, builder.neg(bits))
+            first = builder.select(found, bits.type(0), lowest)
+            first = builder.bitcast(first, here.type)
+            found = builder.or_(found, builder.icmp_unsigned("!=", bits, bits.type(0)))
+        return context.make_tuple(builder, result, (first, found))
+
+    return result(mask, found), generate
+
+
+@intrinsic
 def with_lane(typing_context, vector, lane, x):
     """Return a vector with x in one lane; the vector itself if it has no such lane."""
 

@@ -18,7 +18,7 @@ from fastloss._drivers.transposing import add_transposed, transpose
 from fastloss._jit import INLINED
 from fastloss._llvm import flattened, hold, on_stack, own_function, part_of
 from fastloss._vector_memory import columns_of, lanes_with, load, store
-from fastloss._vectors import choose, is_lane, lanes_of
+from fastloss._vectors import choose, lanes_of
 
 row: Any = None  # bound by the engine
 
@@ -27,17 +27,6 @@ def takes_columns(function):
     """Mark a loss's function of a row: written in vectors throughout, it takes `Columns` too."""
     function.tiled = True
     return function
-
-
-def at_label(label, i, like):
-    """Return for which lanes of a vector, of the entries of a row from i on, that is the label."""
-
-
-@overload(at_label, jit_options=INLINED)
-def _at_label(label, i, like):
-    if isinstance(label, types.Array):  # of columns
-        return lambda label, i, like: lanes_with(label, 0, i, like)
-    return lambda label, i, like: is_lane(like, np.int64(label) - i)
 
 
 def columns_from(tiles, first, classes):

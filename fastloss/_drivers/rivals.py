@@ -4,10 +4,10 @@ import numpy as np
 from numba import njit
 
 from fastloss._drivers.common import inlined
-from fastloss._drivers.row_vectors import PIECE
-from fastloss._floats import maximum
+from fastloss._drivers.row_vectors import at_label
 from fastloss._jit import MATHEMATICS
-from fastloss._llvm import part_of
+from fastloss._vector_memory import load_some
+from fastloss._vectors import choose, lanes_of, larger, largest_lane, sum_of_lanes, zeros
 
 
 @njit(**MATHEMATICS)
@@ -17,22 +17,18 @@ def lead(rival, own, margin):
 
 
 @inlined
-def largest_rival(x, label):
-    """Return the largest entry of the classes that are not the label, NaN if there is one."""
-    T = type(x[0])
-    top = T(-np.inf)
-    for first in range(0, x.size, PIECE):
-        piece = part_of(x, first, min(PIECE, x.size - first))
-        own = np.int32(np.intp(label) - first)  # 32 bits, as many to a vector as there are entries
-        for c in range(piece.size):
-            top = maximum(top, piece[c] if np.int32(c) != own else T(-np.inf))
-    return top
+def rivals(x, i, label):
+    """Return the entries of a row from i on as a vector, -inf at the label and beyond the row."""
+    nothing = -type(x[0])(np.inf)
+    here = load_some(x, i, 1, x.size - i, nothing)
+    return choose(at_label(label, i, here), nothing, here)
 
 
 @inlined
-def first_rival(x, value, label):
-    """Return the first class, the label apart, whose entry is `value`; x.size if there is none."""
-    own, first = np.intp(label), x.size
-    for c in range(x.size):
-        first = min(first, c if (x[c] == value) & (c != own) else x.size)
-    return first
+def largest_rival(x, label):
+    """Return the largest entry of the classes that are not the label, NaN if there is one."""
+    top, lost = zeros(x) - type(x[0])(np.inf), zeros(x)
+    for i in range(0, x.size, lanes_of(x)):
+        here = rivals(x, i, label)
+        top, lost = larger(top, here), choose(here == here, lost, here)
+    return largest_lane(top) + sum_of_lanes(lost)

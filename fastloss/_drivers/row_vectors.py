@@ -6,15 +6,26 @@ they are computed from.
 """
 
 import numpy as np
+from numba import types
 from numba.extending import overload
 
 from fastloss._drivers.common import apart, inlined
 from fastloss._jit import INLINED
 from fastloss._math import exp_nonpositive
-from fastloss._vector_memory import load, load_short, load_some, store, store_short
+from fastloss._vector_memory import (
+    lanes_with,
+    load,
+    load_short,
+    load_some,
+    store,
+    store_short,
+    store_some,
+)  # fmt: skip
 from fastloss._vectors import (
     Columns,
     add_lanes,
+    choose,
+    is_lane,
     lanes_of,
     larger,
     largest_lane,
@@ -23,6 +34,7 @@ from fastloss._vectors import (
     sum_of_lanes,
     sum_of_registers,
     with_lane,
+    zeros,
 )
 
 PIECE = 512
@@ -77,6 +89,56 @@ def _row_top(row):
         return top
 
     return largest_of_columns
+
+
+def at_label(label, i, like):
+    """Return for which lanes of a vector, of the entries of a row from i on, that is the label."""
+
+
+@overload(at_label, jit_options=INLINED)
+def _at_label(label, i, like):
+    if isinstance(label, types.Array):  # of columns
+        return lambda label, i, like: lanes_with(label, 0, i, like)
+    return lambda label, i, like: is_lane(like, np.int64(label) - i)
+
+
+def entry_at(row, label):
+    """Return the entry of a row at its label; of columns, that of each of them."""
+
+
+@overload(entry_at, jit_options=INLINED)
+def _entry_at(row, label):
+    if not isinstance(row, Columns):
+        return lambda row, label: row[np.uintp(label)]
+
+    def entries_at(row, label):
+        entries = zeros(row)
+        for c in range(row.size):
+            here = load_some(row, c, 1, 1, row[0])
+            entries = choose(at_label(label, c, here), here, entries)
+        return entries
+
+    return entries_at
+
+
+def put_at(row, label, x):
+    """Write the entry of a row at its label; of columns, that of each of them. None is let be."""
+
+
+@overload(put_at, jit_options=INLINED)
+def _put_at(row, label, x):
+    if isinstance(row, types.NoneType):
+        return lambda row, label, x: None
+
+    def put(row, label, x):
+        row[np.uintp(label)] = x
+
+    def put_in_columns(row, label, x):
+        for c in range(row.size):
+            here = load_some(row, c, 1, 1, row[0])
+            store_some(row, c, choose(at_label(label, c, here), x, here), 1)
+
+    return put_in_columns if isinstance(row, Columns) else put
 
 
 @inlined

@@ -2,10 +2,14 @@
 
 import numpy as np
 
+from fastloss._drivers.columns import takes_columns
 from fastloss._drivers.rivals import lead
+from fastloss._drivers.row_vectors import at_label, entry_at, put_at
 from fastloss._families import rowwise
-from fastloss._floats import maximum
+from fastloss._floats import at_least
 from fastloss._options import Option, nonnegative
+from fastloss._vector_memory import load_some, store_some
+from fastloss._vectors import choose, in_row, lanes_of, narrowed, sum_of_lanes, widened, zeros
 
 
 @rowwise(
@@ -21,6 +25,7 @@ from fastloss._options import Option, nonnegative
     nanoseconds=0.6,
     peers={"PyTorch": "multi_margin_loss"},
 )
+@takes_columns
 def multi_margin(scores, label, grad, hess, margin, p):
     """Multiclass margin loss, ``Σ_{j≠y} max(0, margin + x_j - x_y)^p / C``, of scores and label y.
 
@@ -60,34 +65,30 @@ def multi_margin(scores, label, grad, hess, margin, p):
     >>> fl.multi_margin(scores, [0], p=2)
     0.3125
     """
-    T = type(scores[0])
-    place, own, count = np.intp(label), scores[label], T(scores.size)
-    total, pull, active = 0.0, 0.0, 0.0
-    step = T(1) / count if p is None else T(2) / count
-    for c in range(scores.size):
-        excess = maximum(lead(scores[c], own, margin), T(0))
-        excess = excess if c != place else T(0)
-        hit = T(1) if excess > T(0) else excess  # 0 or NaN
-        if p is None:
-            total += np.float64(excess)
-            pull += np.float64(hit)
-            if grad is not None:
-                grad[c] = step * hit
-            if hess is not None:
-                hess[c] = T(0)
-        else:
-            total += np.float64(excess * excess)
-            pull += np.float64(excess)
-            active += np.float64(hit)
-            if grad is not None:
-                grad[c] = step * excess
-            if hess is not None:
-                hess[c] = step * hit
-    if grad is not None:
-        grad[place] = T(-pull * (1.0 if p is None else 2.0) / np.float64(scores.size))
-    if hess is not None:
-        hess[place] = T(2.0 * active / np.float64(scores.size))
-    return T(total / np.float64(scores.size))
+    T, lanes = type(scores[0]), lanes_of(scores)
+    own, count = entry_at(scores, label), np.float64(scores.size)
+    nothing = widened(zeros(scores))
+    total, pull, active = nothing, nothing, nothing
+    power = 1.0 if p is None else 2.0
+    step = T(power / count)
+    for i in range(0, scores.size, lanes):
+        there = scores.size - i
+        x = load_some(scores, i, 1, there, T(0))
+        excess = at_least(lead(x, own, margin), T(0))
+        excess = choose(at_label(label, i, x), T(0), excess)
+        excess = choose(in_row(x, there), excess, T(0))
+        hit = choose(excess > T(0), T(1), excess)  # 0 or NaN
+        term, slope, bend = excess, hit, zeros(scores)
+        if p is not None:
+            term, slope, bend = excess * excess, excess, hit
+        total = total + widened(term)
+        pull = pull + widened(slope)
+        active = active + widened(bend)
+        store_some(grad, i, step * slope, there)
+        store_some(hess, i, step * bend, there)
+    put_at(grad, label, narrowed(-power * sum_of_lanes(pull) / count, T))
+    put_at(hess, label, narrowed(power * sum_of_lanes(active) / count, T))
+    return narrowed(sum_of_lanes(total) / count, T)
 
 
 @multi_margin.textbook

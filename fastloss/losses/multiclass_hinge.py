@@ -2,10 +2,14 @@
 
 import numpy as np
 
-from fastloss._drivers.rivals import first_rival, largest_rival, lead
+from fastloss._drivers.columns import takes_columns
+from fastloss._drivers.rivals import largest_rival, lead, rivals
+from fastloss._drivers.row_vectors import entry_at, put_at
 from fastloss._families import rowwise
-from fastloss._floats import maximum
+from fastloss._floats import at_least
 from fastloss._options import nonnegative
+from fastloss._vector_memory import store_some
+from fastloss._vectors import choose, first_lane, lanes_of, zeros
 
 
 @rowwise(
@@ -17,6 +21,7 @@ from fastloss._options import nonnegative
     nanoseconds=0.6,
     peers={"optax": "multiclass_hinge_loss", "scikit-learn": "hinge_loss"},
 )
+@takes_columns
 def multiclass_hinge(scores, label, grad, hess, margin):
     """Multiclass hinge loss, ``max(0, margin + max_{j≠y} x_j - x_y)``, of scores x and label y.
 
@@ -52,19 +57,19 @@ def multiclass_hinge(scores, label, grad, hess, margin):
     (array([0.5, 0. ]), array([[-1.,  1.,  0.],
            [ 0.,  0.,  0.]]))
     """
-    T = type(scores[0])
+    T, lanes = type(scores[0]), lanes_of(scores)
     strongest = largest_rival(scores, label)
-    loss = maximum(lead(strongest, scores[label], margin), T(0))
-    if grad is not None:
-        elsewhere = T(0) if loss == loss else loss
-        for c in range(grad.size):
-            grad[c] = elsewhere
-        if loss > T(0):
-            grad[np.uintp(first_rival(scores, strongest, label))] = T(1)
-            grad[label] = T(-1)
-    if hess is not None:
-        for c in range(hess.size):
-            hess[c] = T(0)
+    loss = at_least(lead(strongest, entry_at(scores, label), margin), T(0))
+    elsewhere = choose(loss == loss, T(0), loss)
+    active, found = loss > T(0), loss < T(0)  # none is found yet
+    push, pull = choose(active, T(1), elsewhere), choose(active, T(-1), elsewhere)
+    for i in range(0, scores.size, lanes):
+        there = scores.size - i
+        if grad is not None:
+            first, found = first_lane(rivals(scores, i, label) == strongest, found)
+            store_some(grad, i, choose(first, push, elsewhere), there)
+        store_some(hess, i, zeros(scores), there)
+    put_at(grad, label, pull)
     return loss
 
 

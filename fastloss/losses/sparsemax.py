@@ -3,9 +3,9 @@
 import numpy as np
 from numba import njit
 
-from fastloss._drivers.columns import at_label, takes_columns
+from fastloss._drivers.columns import takes_columns
 from fastloss._drivers.common import inlined
-from fastloss._drivers.row_vectors import row_top
+from fastloss._drivers.row_vectors import at_label, row_top
 from fastloss._families import rowwise
 from fastloss._floats import at_least
 from fastloss._jit import MATHEMATICS
