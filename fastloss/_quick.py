@@ -157,9 +157,10 @@ def inputs(
     tiled = getattr(function, "tiled", False)
     entries: dict[Any, Any] = {}
 
-    def kind_of(first: Array) -> str:
-        few = tiled and first.shape[-1] <= most_tiled(first.itemsize, first.size)
-        return _engine.kind_of_rows(function, False, few)
+    def has_few(first: Array) -> bool:
+        if not tiled or first.ndim != 2:
+            return False
+        return bool(first.shape[1] <= most_tiled(first.itemsize, first.size))
 
     def quick(*arrays: Any) -> float | None:
         arrays = arrays[:count] if arrays[count] is None else arrays
@@ -169,16 +170,16 @@ def inputs(
                 return None
             if not array.flags.carray:
                 return None
-        key = first.dtype, len(arrays), tiled and first.ndim == 2 and kind_of(first)
+        key = first.dtype, len(arrays), has_few(first)
         entry = entries.get(key) if first.size < small else None
         if entry is None:
             if first.ndim != 2 or not all(_is_plain(first, array) for array in arrays):
                 return None
             if first.size >= small:
                 return run(*arrays)
-            own = options[first.dtype]
+            own, kind = options[first.dtype], _engine.kind_of_rows(function, False, has_few(first))
             entry = entries[key] = _engine.rowwise_entry(
-                function, kind_of(first), own, count, hessians, None, small, *arrays
+                function, kind, own, count, hessians, None, small, *arrays
             )
         try:
             return entry(*arrays)
@@ -192,7 +193,7 @@ def inputs(
                 return None
         value, _ = _engine.run(
             _engine.rowwise_kernel,
-            (function, kind_of(first), None),
+            (function, _engine.kind_of_rows(function, False, has_few(first)), None),
             RowwiseArguments(
                 inputs=tuple(x.ravel() for x in arrays[:count]),
                 grads=tuple(x.ravel() for x in grads) or (None,) * count,

@@ -43,7 +43,8 @@ def load_like(typing_context, array, i, like):
 
     def generate(context, builder, signature, arguments):
         vector = context.get_value_type(like)
-        place = _address(context, builder, array, *arguments[:2], vector)
+        source, start, _ = arguments
+        place = _address(context, builder, array, source, start, vector)
         return builder.load(place, align=_width(vector))
 
     return like(array, types.intp, like), generate
@@ -164,8 +165,9 @@ def _load_column(array, *others):
     kind = Vector(array.dtype, across=True)
 
     def generate(context, builder, signature, arguments):
+        source, start, *_ = arguments
         vector = context.get_value_type(kind)
-        place = _address(context, builder, array, *arguments[:2], vector)
+        place = _address(context, builder, array, source, start, vector)
         return builder.load(place, align=_width(vector))
 
     return kind(array, *others), generate

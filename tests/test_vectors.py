@@ -4,11 +4,32 @@ import numpy as np
 import pytest
 from numba import njit
 
-from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
+from fastloss._drivers.common import LANES
+from fastloss._drivers.row_vectors import (
+    PIECE,
+    at_label,
+    entry_at,
+    largest_entry,
+    multiply,
+    powers_but_one,
+    put_at,
+    row_top,
+)
 from fastloss._jit import LOOPS
+from fastloss._llvm import part_of
 from fastloss._math import log
-from fastloss._vector_memory import load_some, store_some
-from fastloss._vectors import choose, how_many, lanes_of
+from fastloss._vector_memory import columns_of, load_some, store, store_some
+from fastloss._vectors import (
+    choose,
+    first_lane,
+    how_many,
+    in_row,
+    lanes_of,
+    narrowed,
+    sum_of_lanes,
+    widened,
+    zeros,
+)
 
 CALLED = {**LOOPS, "no_cpython_wrapper": False}
 LENGTHS = (*range(1, 140), PIECE - 1, PIECE, PIECE + 1, PIECE + 63, 2 * PIECE + 5)
@@ -106,3 +127,54 @@ def test_functions_and_choices_lane_by_lane(dtype, rng):
         for array in (around_row, around):
             assert (array[:GUARD] == 7).all()
             assert (array[-GUARD:] == 7).all()
+
+
+@njit(**CALLED)
+def quantities(x, label, out):
+    """Return top, label's entry, sum, and number of entries; mark the first positive in `out`."""
+    T, total, number = type(x[0]), widened(zeros(x)), zeros(x)
+    found = row_top(x) < row_top(x)  # none is found yet
+    for i in range(0, x.size, lanes_of(x)):
+        here = load_some(x, i, 1, x.size - i, T(0))
+        total = total + widened(here)
+        number = number + choose(in_row(here, x.size - i), T(1), T(0))
+        first, found = first_lane(here > T(0), found)
+        mark = choose(at_label(label, i, here), T(5), T(0))
+        store_some(out, i, mark + choose(first, T(1), T(0)), x.size - i)
+    put_at(out, label, entry_at(out, label) + T(2))
+    return row_top(x), entry_at(x, label), narrowed(sum_of_lanes(total), T), sum_of_lanes(number)
+
+
+@njit(**CALLED)
+def quantities_of_columns(tile, labels, out, found):
+    """Store the same of each of a tile's rows, which lie side by side, in the lines of `found`."""
+    classes, lanes = tile.size // LANES, lanes_of(tile)
+    for r in range(0, LANES, lanes):
+        columns = columns_of(tile, r, LANES, classes)
+        marks = columns_of(out, r, LANES, classes)
+        results = quantities(columns, part_of(labels, r, lanes), marks)
+        for k, result in enumerate(results):
+            store(found, k * LANES + r, result)
+
+
+@each_dtype
+def test_columns_are_rows_side_by_side(dtype, rng):
+    """A function of a row in vectors does the same with as many rows as a register has lanes."""
+    for classes in (1, 2, 17, 32):
+        rows = rng.standard_normal((LANES, classes)).astype(dtype)
+        rows[::9] = -1  # without a positive entry
+        labels = rng.integers(0, classes, LANES)
+        marks = np.zeros_like(rows)
+        expected = np.array(
+            [quantities(x, label, m) for x, label, m in zip(rows, labels, marks, strict=True)]
+        )
+        first = (rows > 0) & (np.cumsum(rows > 0, axis=1) == 1)
+        np.testing.assert_array_equal(marks, first + 7 * (labels[:, None] == np.arange(classes)))
+        np.testing.assert_array_equal(expected[:, 0], rows.max(axis=1))
+        np.testing.assert_array_equal(expected[:, 1], rows[np.arange(LANES), labels])
+        np.testing.assert_array_equal(expected[:, 3], classes)
+        tile, out = rows.T.ravel(), np.zeros(rows.size, dtype)
+        found = np.zeros(4 * LANES, dtype)
+        quantities_of_columns(tile, labels.astype(np.int32), out, found)
+        np.testing.assert_array_equal(out.reshape(classes, LANES).T, marks)
+        np.testing.assert_allclose(found.reshape(4, LANES).T, expected, rtol=1e-6, atol=1e-6)

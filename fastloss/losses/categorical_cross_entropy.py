@@ -2,10 +2,14 @@
 
 import numpy as np
 
+from fastloss._drivers.columns import takes_columns
 from fastloss._drivers.common import quotient
 from fastloss._families import at_label
+from fastloss._floats import at_least, at_most
 from fastloss._math import log
 from fastloss._options import machine_epsilon
+from fastloss._vector_memory import load_some, store_some
+from fastloss._vectors import choose, lanes_of, narrowed, sum_of_lanes, widened, zeros
 
 
 @at_label(
@@ -52,21 +56,20 @@ def categorical_cross_entropy(probability, eps):
 
 
 @categorical_cross_entropy.dense
+@takes_columns
 def _dense(probabilities, target, grad, hess, eps):
-    T = type(probabilities[0])
-    loss = 0.0
-    for c in range(probabilities.size):
-        t = target[c]
-        q = min(max(probabilities[c], eps), T(1) - eps)
-        term = t * log(q)
-        loss -= np.float64(T(0) if t == T(0) else term)
-        if grad is not None:
-            slope = -t / q
-            grad[c] = T(0) if t == T(0) else slope
+    T, lanes = type(probabilities[0]), lanes_of(probabilities)
+    loss = widened(zeros(probabilities))
+    for i in range(0, probabilities.size, lanes):
+        there = probabilities.size - i
+        p = load_some(probabilities, i, 1, there, T(0))
+        t = load_some(target, i, 1, there, T(0))
+        q, absent = at_most(at_least(p, eps), T(1) - eps), t == T(0)
+        loss = loss - widened(choose(absent, T(0), t * log(q)))
+        store_some(grad, i, choose(absent, T(0), -t / q), there)
         if hess is not None:
-            bend = quotient(t / q, q)
-            hess[c] = T(0) if t == T(0) else bend
-    return T(loss)
+            store_some(hess, i, choose(absent, T(0), quotient(t / q, q)), there)
+    return narrowed(sum_of_lanes(loss), T)
 
 
 @categorical_cross_entropy.textbook
