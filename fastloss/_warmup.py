@@ -9,8 +9,8 @@ import numpy as np
 from fastloss._loss import Loss
 from fastloss._threads import PARALLEL_NANOSECONDS
 
-CLASSES = {"softmax": (10, 100)}
-"""Of the losses that have other kernels for few classes than for many."""
+FEW, MANY = 10, 100
+"""Numbers of classes, for which some losses have kernels of their own."""
 
 
 def calls(loss: Loss, dtype: str) -> Iterator[Callable[[], Any]]:
@@ -44,11 +44,16 @@ def calls(loss: Loss, dtype: str) -> Iterator[Callable[[], Any]]:
 def _batches(loss: Loss, dtype: str) -> Iterator[tuple[Any, ...]]:
     """Yield the arrays of small and of parallel calls."""
     rng = np.random.default_rng(0)
-    for classes in CLASSES.get(loss.family, (10,)):
+    dense = getattr(loss, "_dense_function", None)
+    both = loss.family == "softmax" or dense is not None
+    tiled = loss.family == "softmax" or any(
+        getattr(function, "tiled", False) for function in (loss._scalar, dense)
+    )
+    for classes in (FEW, MANY) if tiled else (FEW,):
         for rows in (16, int(2 * PARALLEL_NANOSECONDS / loss._nanoseconds) // classes + 1):
             arrays = loss.sample(rng, dtype, (rows, classes))
             yield arrays
-            if loss.family == "softmax":
+            if both:
                 yield arrays[0], np.full_like(arrays[0], 1 / classes)
             if loss.family == "elementwise":
                 yield tuple(array.ravel() for array in arrays)
