@@ -302,17 +302,23 @@ class Loss(Evaluation):
     def _check_textbook(self, arrays: tuple[Array, ...], keywords: dict[str, Any]) -> None:
         """Refuse shapes that differ and what is no label; other numbers may be of any type."""
         pred, ignore = arrays[0], keywords.get("ignore_index", -100)
+        weight_shapes: dict[str, tuple[tuple[int, ...], ...]]
+        weight_shapes = {"sample_weight": (pred.shape, pred.shape[:1])}
         shared = any(  # one target for the predictions of several quantiles
             option.shares_target and np.ndim(keywords.get(name, 0))
             for name, option in self.options.items()
         )
         if "axis" in self.family_keywords:
             axis = check.class_axis(keywords.get("axis", -1), self.name, self._pred_name, pred)
+            rows, classes = pred.shape[:axis] + pred.shape[axis + 1 :], pred.shape[axis]
+            weight_shapes = {"sample_weight": (rows,), "class_weight": ((classes,),)}
+        for name, shapes in weight_shapes.items():
+            if keywords.get(name) is not None:
+                check.weights(keywords[name], self.name, name, shapes, np.dtype(float))
         for name, array in zip(self._arguments, arrays, strict=True):
             labelled = name == self._target_name and "ignore_index" in self.family_keywords
             labelled = labelled and array.ndim < pred.ndim
             if labelled:
-                rows, classes = pred.shape[:axis] + pred.shape[axis + 1 :], pred.shape[axis]
                 check.integer_labels(array, self.name, name, rows, None)
                 if (((array < 0) | (array >= classes)) & (array != ignore)).any():
                     check.outside_label(self.name, name, array, 0, classes, ignore)

@@ -421,6 +421,15 @@ def test_the_reference_refuses_shapes_and_labels_too(loss, pred, target, error, 
         loss.reference(pred, target)
 
 
+@pytest.mark.parametrize(("loss", "target"), [(fl.mse, np.zeros((2, 3))), (fl.nll, [0, 1])])
+def test_the_reference_refuses_weights_of_other_shapes(loss, target):
+    with pytest.raises(ValueError, match=rf"^{loss.name}: sample_weight is .* \(3,\); expected"):
+        loss.reference(np.zeros((2, 3)), target, sample_weight=np.ones(3))
+    if loss is fl.nll:
+        with pytest.raises(ValueError, match=r"class_weight is .* \(2,\); expected shape \(3,\)"):
+            loss.reference(np.zeros((2, 3)), target, class_weight=np.ones(2))
+
+
 def test_what_came_is_told_of_an_empty_array_too():
     with pytest.raises(ValueError, match=r"labels is float64 of shape \(0, 4\); expected integer"):
         fl.nll(np.zeros((0, 4)), np.zeros((0, 4)))
