@@ -140,7 +140,11 @@ def _compiled_row(function: FunctionType, name: str) -> Function:
 
 
 def kind_of_rows(function: FunctionType, labelled: bool, few: bool) -> str:
-    """Return the kind of kernel that a row loss has for labels, or none, of few classes or many."""
+    """Return the kind of kernel that a row loss has for labels, or none, of few classes or many.
+
+    A function is `tiled` if it takes `Columns`, or if the template that it brings has a way of its
+    own for few classes.
+    """
     tiled = few and getattr(function, "tiled", False)
     if labelled:
         return "label_tiles" if tiled else "labels"
@@ -251,17 +255,19 @@ def softmax_entry(
 @_explaining
 def rowwise_entry(
     function: FunctionType, kind: str, options: tuple[Any, ...], gradients: int, hessians: int,
-    weighs: bool | None, limit: int, *arrays: Any,
+    target: str, limit: int, *arrays: Any,
 ) -> Function:  # fmt: skip
     """Return a way in for plain batches of a row loss, of fewer elements than `limit`.
 
-    `weighs` says whether the sums of a dense target are part of the total weight; None, that there
-    is no target, and gradients follow the inputs, if they are asked for.
+    The `target` is "labels", "dense" or, with sums that are part of the total weight, "masses".
+    Where it is "none", gradients follow the inputs, if they are asked for.
     """
-    template = rowwise.plain_labels if kind.startswith("label") else rowwise.plain_dense
-    if weighs is None:
-        alone = len(arrays) == gradients
-        template = rowwise.plain_values if alone else rowwise.plain_gradients
+    template = {
+        "labels": rowwise.plain_labels,
+        "dense": rowwise.plain_dense,
+        "masses": rowwise.plain_dense,
+        "none": rowwise.plain_values if len(arrays) == gradients else rowwise.plain_gradients,
+    }[target]
     few = kind.endswith("tiles") if getattr(function, "tiled", False) else None
     bindings = {
         "driver": rowwise_kernel(function, kind, None, False),
@@ -269,7 +275,7 @@ def rowwise_entry(
         "count": gradients,
         "absent": (None,) * gradients,
         "hesses": (None,) * hessians,
-        "mass_of": flattened if weighs else rowwise.nothing,
+        "mass_of": flattened if target == "masses" else rowwise.nothing,
         **_limits(limit, few, arrays),
     }
     name = f"{function.__name__}.{kind}.{source_digest(function)}"

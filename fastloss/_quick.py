@@ -118,8 +118,9 @@ def rows(
     def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
         dense, kind = variant
         own = options[pred.dtype]
+        form = ("masses" if weighs else "dense") if dense else "labels"
         return _engine.rowwise_entry(
-            function_of(dense), kind, own, 1, hessians, weighs, limit, pred, *others
+            function_of(dense), kind, own, 1, hessians, form, limit, pred, *others
         )
 
     def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
@@ -179,7 +180,7 @@ def inputs(
                 return run(*arrays)
             own, kind = options[first.dtype], _engine.kind_of_rows(function, False, has_few(first))
             entry = entries[key] = _engine.rowwise_entry(
-                function, kind, own, count, hessians, None, small, *arrays
+                function, kind, own, count, hessians, "none", small, *arrays
             )
         try:
             return entry(*arrays)

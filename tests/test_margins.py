@@ -362,6 +362,24 @@ def test_sparsemax_gradient_is_the_projection_minus_the_target(dtype):
         np.testing.assert_allclose(dense, gradient, rtol=0, atol=2 * np.finfo(dtype).eps)
 
 
+@every_dtype
+@pytest.mark.parametrize(("classes", "lead"), [(50_000, 0.999), (1000, 1 - 3e-5)])
+def test_sparsemax_of_ties_at_the_edge_of_the_support(classes, lead, dtype):
+    """The threshold lies less than half a float32 above the drops of all classes but one."""
+    logits = np.zeros((1, classes), dtype)
+    logits[0, 0] = lead
+    top = float(logits[0, 0])
+    p = (1 - top) / classes  # each of the others has it
+    values, gradient = singles("sparsemax", logits, [0])
+    np.testing.assert_allclose(gradient[0, 1:], p, rtol=0.01)
+    np.testing.assert_allclose(gradient[0, 0], p * (1 - classes), rtol=1e-5)
+    gap = p * (classes - 1)
+    np.testing.assert_allclose(values, (gap**2 + (classes - 1) * p**2) / 2, rtol=1e-5)
+    dense = np.full(logits.shape, 1 / classes, dtype)
+    gradient = singles("sparsemax", logits, dense)[1]
+    np.testing.assert_allclose(gradient[0, 1:], p - 1 / classes, rtol=1e-4)
+
+
 def test_sparsemax_takes_many_steps_to_its_support():
     """Entries whose sizes fall geometrically, the worst for Michelot's method."""
     x = 1 - 0.9 ** np.arange(300.0)

@@ -157,6 +157,20 @@ def test_values_and_gradients_are_those_of_the_formula(name, rows, classes, dtyp
                         assert error <= allowed, (name, options, row, c, gradient[row, c], slope)
 
 
+@pytest.mark.parametrize("classes", [5, 40])
+@every_dtype
+def test_divergence_of_subnormal_probabilities(dtype, classes):
+    """Of softmax outputs that underflowed: their sum's inverse is beyond the floats."""
+    tiny = np.finfo(dtype).smallest_subnormal
+    p, t = np.zeros((2, 1, classes), dtype)
+    p[0, :3], t[0, :3] = (9 * tiny, 3 * tiny, 1), (0, 3 * tiny, 1)
+    value, gradient, hessian = fl.jensen_shannon.value_grad_hess(p, t)
+    np.testing.assert_allclose(value, 4.5 * tiny * np.log(2), atol=tiny)
+    np.testing.assert_allclose(gradient[0, :3], (np.log(2) / 2, 0, 0), rtol=1e-6)
+    assert hessian[0, 0] == 0
+    assert not gradient[0, 3:].any()
+
+
 def test_nearly_equal_distributions_have_an_accurate_divergence():
     p = np.array([[0.25, 0.75]])
     t = p + np.array([[1e-9, -1e-9]])
@@ -326,6 +340,10 @@ def test_rows_of_few_classes_are_those_of_many(loss, kind, rng):
                     one, other[:, :classes], rtol=bound, atol=bound * size / 16, err_msg=what
                 )
                 assert not one[weight == 0].any()
+            arrays[0][0, -1] = np.nan  # of a row that counts: it is lost, and no other
+            value, lost, _ = loss.value_grad_hess(*arrays, sample_weight=weight)
+            assert np.isnan(lost[0]).any() or (kind, arrays[1][0, -1]) == ("dense", 0), what
+            assert_same_bits(lost[1:], grad[1:], what)
 
 
 @representative

@@ -27,9 +27,9 @@ from fastloss._llvm import either, item, on_stack, own_function, part_of, unless
 from fastloss._math import exp_nonpositive, log
 from fastloss._vector_memory import load_some, store_some
 from fastloss._vectors import (
-    before_lane,
     choose,
     how_many,
+    in_row,
     is_lane,
     lanes_of,
     spread,
@@ -173,7 +173,7 @@ def masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, 
     hits, others = is_lane(like, hit - i), is_lane(like, other_hit - i)
     masses = mass_of_class(dense, hits, others, mix, weights, smoothing, T)
     if smoothing is not None:  # it gives all lanes some
-        masses = choose(before_lane(like, there), masses, T(0))
+        masses = choose(in_row(like, there), masses, T(0))
     return masses
 
 

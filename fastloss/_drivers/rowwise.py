@@ -1,7 +1,7 @@
 """Loop templates of the losses that are functions of whole rows, but not of their softmax alone.
 
 The engine clones `row_block` for every loss (but those that have a block of their own, as in
-`margins` and `entries`) and binds `row`, the loss's own function of
+`margins` and `entries`; for few classes, see `columns`) and binds `row`, the loss's own function of
 ``(*inputs, *label, *gradients, *Hessians, *options)``. Inputs are rows of C numbers; the first of
 them, as many as there are gradients, are differentiated by. `row` returns the loss and fills the
 gradients (and Hessians) that are not None with the row's own; weights, scale and accumulation are

@@ -1,14 +1,31 @@
 """Jensen-Shannon divergence of two distributions."""
 
 import numpy as np
+from numba import njit
 
 from fastloss._drivers.columns import takes_columns
 from fastloss._drivers.common import quotient
 from fastloss._families import rowwise
+from fastloss._jit import MATHEMATICS
 from fastloss._math import entropy_drop, log, log1p
 from fastloss._options import logarithm_base
 from fastloss._vector_memory import load_some, store_some
-from fastloss._vectors import choose, lanes_of, narrowed, sum_of_lanes, widened, zeros
+from fastloss._vectors import (
+    are_float32,
+    choose,
+    lanes_of,
+    narrowed,
+    sum_of_lanes,
+    widened,
+    zeros,
+)  # fmt: skip
+
+
+@njit(**MATHEMATICS)
+def apart_and_shares(p, t, one):
+    """Return ``u = (p - t) / (p + t)``, ``1 + u`` and ``1 - u``, for the price of one division."""
+    per_total = one / (p + t)
+    return (p - t) * per_total, (p + p) * per_total, (t + t) * per_total
 
 
 @rowwise(
@@ -59,14 +76,15 @@ def jensen_shannon(probabilities, target, grad, hess, base):
     unit = T(1)
     if base is not None:
         unit = T(1) / log(base)
+    # 1 / total is finite of subnormal probabilities too, times this.
+    up = T(2.0**26) if are_float32(probabilities) else T(2.0**55)
     loss = widened(zeros(probabilities))
     for i in range(0, probabilities.size, lanes):
         there = probabilities.size - i
         p = load_some(probabilities, i, 1, there, T(0))
         t = load_some(target, i, 1, there, T(0))
         total = p + t
-        u = (p - t) / total
-        p_share, t_share = T(2) * p / total, T(2) * t / total  # 1 + u and 1 - u
+        u, p_share, t_share = apart_and_shares(p * up, t * up, T(1))
         # Two logarithms suffice: that of the share which may be near 1, from u, and that of the
         # other, from itself, as it may be small. Where that one is near 1, it is not looked at.
         p_near = u > T(-0.5)
@@ -83,7 +101,7 @@ def jensen_shannon(probabilities, target, grad, hess, base):
             slope = T(0.5) * unit * log_p
             store_some(grad, i, choose(total == T(0), T(0), slope), there)
         if hess is not None:
-            bend = T(0.5) * unit * quotient(t / total, p)
+            bend = T(0.25) * unit * quotient(t_share, p)
             store_some(hess, i, choose(t == T(0), T(0), bend), there)
     return T(0.25) * unit * narrowed(sum_of_lanes(loss), T)
 

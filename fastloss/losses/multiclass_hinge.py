@@ -61,11 +61,11 @@ def multiclass_hinge(scores, label, grad, hess, margin):
     strongest = largest_rival(scores, label)
     loss = at_least(lead(strongest, entry_at(scores, label), margin), T(0))
     elsewhere = choose(loss == loss, T(0), loss)
-    active, found = loss > T(0), loss < T(0)  # none is found yet
+    active, found = loss > T(0), loss < T(0)  # found: not yet, as no loss is below 0
     push, pull = choose(active, T(1), elsewhere), choose(active, T(-1), elsewhere)
     for i in range(0, scores.size, lanes):
         there = scores.size - i
-        if grad is not None:
+        if grad is not None:  # if no rival is above -inf, what is found is harmless: all is 0
             first, found = first_lane(rivals(scores, i, label) == strongest, found)
             store_some(grad, i, choose(first, push, elsewhere), there)
         store_some(hess, i, zeros(scores), there)

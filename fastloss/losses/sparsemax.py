@@ -12,6 +12,7 @@ from fastloss._jit import MATHEMATICS
 from fastloss._llvm import on_stack
 from fastloss._vector_memory import load_some, store_some
 from fastloss._vectors import (
+    are_float32,
     choose,
     every,
     lanes_of,
@@ -20,15 +21,11 @@ from fastloss._vectors import (
     narrowed,
     sum_of_lanes,
     widened,
-    width_of,
     zeros,
 )  # fmt: skip
 
 LISTED = 64
 """Vectors that can be listed."""
-
-FLOAT32 = 16
-"""The numbers of a register, if they are float32: float64 has digits to spare for their sums."""
 
 # With the drop v_c = max x - x_c and s = max x - τ, the probabilities are p_c = max(0, s - v_c). In
 # near rows, s < 1/2, this loses nothing. Else p may be small beside s ~ 1, and t = 1 - s serves:
@@ -42,9 +39,9 @@ def drop(top, x):
 
 
 @njit(**MATHEMATICS)
-def probability(v, s, t, one, half):
-    """Return the probability of classes with the drops v."""
-    return at_least(choose(s < half, s - v, (one - v) - t), one - one)
+def excess(v, s, t, one, half):
+    """Return the probability of classes with the drops v; negative or 0 outside the support."""
+    return choose(s < half, s - v, (one - v) - t)
 
 
 @njit(**MATHEMATICS)
@@ -59,6 +56,12 @@ def slope_of_mass(v, s, t, mass, one, half):
     return choose(s < half, (s - v) - mass, ((one - mass) - v) - t)
 
 
+@njit(**MATHEMATICS)
+def curvature_of(size, s, one):
+    """Return ``1 - 1 / size``, the Hessian on the support; NaN if s is."""
+    return choose(s == s, (size - one) / size, s)
+
+
 @inlined
 def drops(logits, i, top):
     """Return the drops of the entries from i on; beyond the row they are inf."""
@@ -66,9 +69,9 @@ def drops(logits, i, top):
 
 
 @inlined
-def place_of(k, listed, size, tail, lanes):
+def place_of(k, listed, length, tail, lanes):
     """Return where the k-th vector begins: of those listed, or of those from `tail` on."""
-    return listed[k] if k < size else tail + (k - size) * lanes
+    return listed[k] if k < length else tail + (k - length) * lanes
 
 
 @inlined
@@ -77,12 +80,13 @@ def threshold(logits):
 
     After Michelot: s is ``(1 + Σ v) / size`` over a superset of the support, from which those with
     ``v >= s`` are taken until there are none. Nothing cancels in this sum, and neither in that of
-    t, ``Σ (1 - v) - 1``, for the largest (v = 0) are counted. NaN is never taken out.
+    t, ``Σ (1 - v) - 1``, for the largest (v = 0) are counted. NaN is never taken out. In float64
+    throughout: of many equal classes, s may be less than half a float32 above their v.
 
-    The first superset are those with v < 1. They are few, and only the vectors that hold one of
-    them are looked at: the listed ones, and all from `tail` on where the list is full. Of columns,
-    whose vectors hold many rows, none is listed, and a row that is done before others stays as it
-    is.
+    The first superset are those with v < 1. As a rule they are few, and only the vectors that hold
+    one of them are looked at again: those listed, and all from `tail` on where the list is full. Of
+    columns, whose vectors hold many rows, none is listed, and a row that is done before others
+    stays as it is.
     """
     T, lanes = type(logits[0]), lanes_of(logits)
     top, nothing, wide_nothing = row_top(logits), zeros(logits), widened(zeros(logits))
@@ -92,33 +96,33 @@ def threshold(logits):
         length += 0 if every(drops(logits, tail, top) >= T(1)) else 1
         tail += lanes
     vectors = length + (logits.size - tail + lanes - 1) // lanes
-    size, sum_of_row = sum_of_lanes(nothing), sum_of_lanes(wide_nothing)
-    s, before = size + T(1), size + T(np.inf)
+    size = sum_of_lanes(nothing)
+    s, before = sum_of_lanes(wide_nothing) + 1.0, size + T(np.inf)
     while not every(before == T(0)):
         total, count, high = wide_nothing, nothing, nothing
         for k in range(vectors):
             v = drops(logits, place_of(k, listed, length, tail, lanes), top)
-            outside = v >= s
+            outside = widened(v) >= s
             total = total + widened(choose(outside, T(0), v))
             count = count + choose(outside, T(0), T(1))
             high = choose(outside, high, larger(high, v))
         done = before == T(0)
         size = choose(done, size, sum_of_lanes(count))
-        sum_of_row = choose(done, sum_of_row, sum_of_lanes(total))
-        s = choose(done, s, narrowed((1.0 + sum_of_row) / widened(size), T))
-        before = choose(size >= before, T(0), choose(largest_lane(high) < s, T(0), size))
-    if width_of(logits) == FLOAT32:
-        t = narrowed((widened(size) - 1.0 - sum_of_row) / widened(size), T)
-        return top, s, t, size
+        s = choose(done, s, (1.0 + sum_of_lanes(total)) / widened(size))
+        settled = widened(largest_lane(high)) < s  # none will be taken out
+        before = choose(size >= before, T(0), choose(settled, T(0), size))
+    if are_float32(logits):  # float64 has digits to spare
+        return top, narrowed(s, T), narrowed(1.0 - s, T), size
     rest, tops = wide_nothing, nothing
     for k in range(vectors):
         v = drops(logits, place_of(k, listed, length, tail, lanes), top)
         is_top = v == T(0)
         tops = tops + choose(is_top, T(1), T(0))
-        rest = rest + widened(choose(is_top, T(0), choose(v >= s, T(0), drop(T(1), v))))
+        remote = choose(widened(v) >= s, T(0), drop(T(1), v))
+        rest = rest + widened(choose(is_top, T(0), remote))
     tops_but_one = widened(sum_of_lanes(tops)) - 1.0
-    t = narrowed((sum_of_lanes(rest) + tops_but_one) / widened(size), T)
-    return top, s, t, size
+    t = (sum_of_lanes(rest) + tops_but_one) / widened(size)
+    return top, narrowed(s, T), narrowed(t, T), size
 
 
 @rowwise(
@@ -174,20 +178,20 @@ def sparsemax(logits, label, grad, hess):
     """
     T, lanes = type(logits[0]), lanes_of(logits)
     top, s, t, size = threshold(logits)
-    curvature = (size - T(1)) / size
+    curvature = curvature_of(size, s, T(1))
     squares, own = widened(zeros(logits)), zeros(logits)
     for i in range(0, logits.size, lanes):
         there = logits.size - i
         v = drops(logits, i, top)
         hit = at_label(label, i, v)
-        p = probability(v, s, t, T(1), T(0.5))
-        slope = choose(hit, slope_of_label(v, t, T(1)), p)
+        p = excess(v, s, t, T(1), T(0.5))
+        slope = choose(hit, slope_of_label(v, t, T(1)), at_least(p, T(0)))
         squares = squares + widened(slope) * widened(slope)
         own = own + choose(hit, v, T(0))
         store_some(grad, i, slope, there)
         if hess is not None:
-            store_some(hess, i, choose(p > T(0), curvature, T(0)), there)
-    beyond = at_least(drop(sum_of_lanes(own), s), T(0))
+            store_some(hess, i, choose(p <= T(0), T(0), curvature), there)
+    beyond = at_least(-excess(sum_of_lanes(own), s, t, T(1), T(0.5)), T(0))
     return narrowed(0.5 * sum_of_lanes(squares) + widened(beyond), T)
 
 
@@ -197,16 +201,17 @@ def dense_sparsemax(logits, mass, grad, hess):
     """Return the loss of a row whose target is the `mass` of each class."""
     T, lanes = type(logits[0]), lanes_of(logits)
     top, s, t, size = threshold(logits)
-    curvature = (size - T(1)) / size
+    curvature = curvature_of(size, s, T(1))
     squares, beyond = widened(zeros(logits)), widened(zeros(logits))
     for i in range(0, logits.size, lanes):
         there = logits.size - i
         v = drops(logits, i, top)
         a = load_some(mass, i, 1, there, T(0))
-        outside = v >= s
+        p = excess(v, s, t, T(1), T(0.5))
+        outside = p <= T(0)
         slope = choose(outside, -a, slope_of_mass(v, s, t, a, T(1), T(0.5)))
         squares = squares + widened(slope) * widened(slope)
-        cost = choose(a == T(0), T(0), a * drop(v, s))
+        cost = choose(a == T(0), T(0), -p * a)
         beyond = beyond + widened(choose(outside, cost, T(0)))
         store_some(grad, i, slope, there)
         if hess is not None:
