@@ -342,8 +342,9 @@ def test_rows_of_few_classes_are_those_of_many(loss, kind, rng):
                 assert not one[weight == 0].any()
             arrays[0][0, -1] = np.nan  # of a row that counts: it is lost, and no other
             value, lost, _ = loss.value_grad_hess(*arrays, sample_weight=weight)
-            assert np.isnan(lost[0]).any() or (kind, arrays[1][0, -1]) == ("dense", 0), what
-            assert_same_bits(lost[1:], grad[1:], what)
+            assert np.isnan(lost[0]).any() or classes == 1, what
+            lost[0] = grad[0]
+            assert_same_bits(lost, grad, what)
 
 
 @representative

@@ -52,8 +52,12 @@ def slope_of_label(v, t, one):
 
 @njit(**MATHEMATICS)
 def slope_of_mass(v, s, t, mass, one, half):
-    """Return ``p - mass`` of classes of the support: 1 - mass is exact for masses near 1."""
-    return choose(s < half, (s - v) - mass, ((one - mass) - v) - t)
+    """Return ``p - mass`` of classes of the support.
+
+    What is exact is taken first: 1 - mass for masses near 1, 1 - v for the others.
+    """
+    far = choose(mass > half, ((one - mass) - v) - t, ((one - v) - t) - mass)
+    return choose(s < half, (s - v) - mass, far)
 
 
 @njit(**MATHEMATICS)
