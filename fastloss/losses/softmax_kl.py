@@ -16,8 +16,9 @@ SMALL = 2.0**-40
 """By which gaps are multiplied: of finite logits they are finite, but their sum need not be."""
 
 KEPT = 1024
-"""The powers of so many classes are kept on the stack. Beyond, the student's stand in the
-gradient's memory meanwhile, and the teacher's are computed a second time."""
+"""The powers of so many classes are kept on the stack; of columns, a register for each class.
+Beyond, the student's stand in the gradient's memory meanwhile, and the teacher's are computed a
+second time."""
 
 
 @rowwise(
