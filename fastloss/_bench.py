@@ -42,8 +42,9 @@ asked for by name, one case tells enough."""
 BRIEF = {"softmax": (1024, 100), "elementwise": (1_000_000,), "rowwise": (1024, 100)}
 
 MINIMUM_ROUNDS = 5
-SETTLE_SECONDS = 5e-3
-"""The pause before a turn, in which the idle threads of the candidate before stop spinning."""
+SETTLE_SECONDS = 3e-2
+"""The pause before a turn, in which the idle threads of the candidate before stop spinning: those
+of GNU OpenMP after 12 ms, of OpenBLAS after 20."""
 
 WARM_SECONDS = 5e-3
 """Calls that do not count: sleeping threads wake up, which can take milliseconds, and the arrays

@@ -5,13 +5,19 @@ kernel does. On a machine of few cores that keeps others from working: two cores
 of 0.6 for a training step of matrix product, cross-entropy and matrix product, since NumPy's BLAS
 has threads of its own and those of GNU OpenMP look for work for 12 ms. Here they are launched so
 that they go to sleep after some 40 µs, which costs kernels in a row nothing.
+
+Others are not as polite: after a matrix product, threads of OpenBLAS look for work for 20 ms, and a
+parallel kernel waits for its own threads, up to 8 ms for what one thread does in 0.1. So parallel
+calls are timed, and where they take longer than one thread would, that goes on alone for a while
+(`Crowd`). Results do not depend on it, for they have the same bits for any number of threads.
 """
 
 import os
 import platform
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from time import perf_counter_ns
 from typing import Any
 
 import numba
@@ -25,6 +31,55 @@ SPINS = 1000 if platform.machine().lower() in ("x86_64", "amd64") else 30_000
 
 _pool = threading.Lock()
 _serial_only = False
+
+
+class Crowd:
+    """Whether there are cores for the threads of parallel calls, by how long these take.
+
+    Two late calls in a row begin a pause, in which one thread goes alone, and its time is learnt.
+    Then two parallel calls try again, of which the first has to wake the threads up and may take
+    longer. If they are late, another pause follows, twice as long.
+    """
+
+    LATE = 3.0
+    """Times the time of one thread, where that is not learnt yet or threads have to wake up."""
+
+    SHORTEST, LONGEST = 4, 256
+    """Calls of a pause."""
+
+    def __init__(self) -> None:
+        self._serial: dict[Hashable, float] = {}  # by kind of call, over the rough time
+        self._pause = self._left = 0
+        self._late = self._waking = False
+
+    def goes_alone(self) -> bool:
+        """Whether the next call is one of a pause."""
+        self._left -= self._left > 0
+        return self._left > 0
+
+    def took_alone(self, kind: Hashable, times: float) -> None:
+        """Learn how many times the rough time a call of one thread took."""
+        self._serial[kind] = min(times, self._serial.get(kind, times))
+
+    def took_together(self, kind: Hashable, times: float) -> None:
+        """Learn how many times the rough time of one thread a parallel call took."""
+        waking, self._waking = self._waking, False
+        limit = self._serial.get(kind)
+        if limit is None or waking:
+            limit = self.LATE * (limit or 1.0)
+        if times <= limit:
+            self._late = False
+            self._pause = self._pause if waking else 0
+        elif self._pause or self._late:  # one late call may be chance
+            if not self._pause:
+                self._serial.clear()
+            self._pause = min(max(2 * self._pause, self.SHORTEST), self.LONGEST)
+            self._left, self._late, self._waking = self._pause + 1, False, True
+        else:
+            self._late = True
+
+
+_crowd = Crowd()
 
 
 def run(
@@ -53,13 +108,22 @@ def run(
         if numba.threading_layer() == "workqueue" and len(sys._current_frames()) > 1:
             # Another thread, even one that Python's threading does not know, may hold the pool.
             return kernel_of(*variant, False)(*arguments)
-        if threads == before:
-            return kernel_of(*variant, True)(*arguments)
-        numba.set_num_threads(threads)
+        kind = kernel_of, variant, int(nanoseconds).bit_length()
+        alone = _crowd.goes_alone()
+        kernel = kernel_of(*variant, not alone)
+        compiled = len(kernel.overloads)
+        if threads != before:
+            numba.set_num_threads(threads)
+        start = perf_counter_ns()
         try:
-            return kernel_of(*variant, True)(*arguments)
+            result = kernel(*arguments)
         finally:
-            numba.set_num_threads(before)
+            took = perf_counter_ns() - start
+            if threads != before:
+                numba.set_num_threads(before)
+        if len(kernel.overloads) == compiled:  # else compilation, or loading, took the time
+            (_crowd.took_alone if alone else _crowd.took_together)(kind, took / nanoseconds)
+        return result
     finally:
         _pool.release()
 

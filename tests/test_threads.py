@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from conftest import LOSSES, SOFTMAX, assert_same_bits, one_hot, weight_shape
 
+import fastloss as fl
 from fastloss import _engine, _threads
 from fastloss._plans import Plans
+from fastloss._threads import Crowd
 
 TIME_LIMIT = 120  # seconds for a child process: a deadlock fails instead of hanging
 
@@ -256,3 +258,46 @@ def test_a_child_forked_while_another_thread_compiles(child_environment, tmp_pat
         timeout=TIME_LIMIT,
     )
     assert done.returncode == 0, done.stderr
+
+
+def crowd_after(*calls):
+    """Return which of the calls go alone, each given as the times that (alone, together) take."""
+    crowd, ways = Crowd(), ""
+    for alone, together in calls:
+        if crowd.goes_alone():
+            crowd.took_alone("kind", alone)
+            ways += "1"
+        else:
+            crowd.took_together("kind", together)
+            ways += "2"
+    return ways
+
+
+def test_threads_that_are_waited_for_are_left_aside():
+    """Two late calls begin a pause, each pause is twice as long, and cores that are free end it."""
+    busy, free = (1.0, 50.0), (1.0, 0.6)
+    assert crowd_after(*[free] * 10) == "2" * 10
+    assert crowd_after(free, busy, free, busy, free, free) == "222222"
+    assert crowd_after(*[busy] * 18) == "22" + "1111" + "2" + "1" * 8 + "2" + "11"
+    many = crowd_after(*[busy] * 3000)
+    assert many.count("2") < 20
+    assert max(map(len, many.split("2"))) == Crowd.LONGEST
+    # The first call after a pause may take as long as threads need to wake up.
+    waking = (1.0, 2.5)
+    assert crowd_after(busy, busy, *[waking] * 4, waking, free, *[free] * 9) == "221111" + "2" * 11
+    assert crowd_after(busy, busy, *[waking] * 7) == "221111" + "22" + "1"
+    # As long as nothing is known of one thread, a call may take longer than was thought.
+    assert crowd_after(*[(2.5, 2.5)] * 9) == "2" * 9
+
+
+def test_a_call_that_goes_alone_gives_the_same_bits(monkeypatch):
+    class Alone(Crowd):
+        def goes_alone(self):
+            return True
+
+    logits, labels = fl.softmax_cross_entropy.sample(np.random.default_rng(0), "f4", (5000, 40))
+    value, grad = fl.softmax_cross_entropy.value_and_grad(logits, labels)
+    monkeypatch.setattr(_threads, "_crowd", Alone())
+    alone, alone_grad = fl.softmax_cross_entropy.value_and_grad(logits, labels)
+    assert alone == value
+    assert_same_bits(alone_grad, grad)
