@@ -44,24 +44,27 @@ class Crowd:
     LATE = 3.0
     """Times the time of one thread, where that is not learnt yet or threads have to wake up."""
 
-    SHORTEST, LONGEST = 4, 256
-    """Calls of a pause."""
+    CALLS = 4
+    """Of a pause, at least."""
+
+    SHORTEST, LONGEST = 4_000_000, 256_000_000
+    """Nanoseconds of a pause: late calls take up to 8 ms."""
 
     def __init__(self) -> None:
         self._serial: dict[Hashable, float] = {}  # by kind of call, over the rough time
-        self._pause = self._left = 0
+        self._pause = self._end = self._calls = 0
         self._late = self._waking = False
 
-    def goes_alone(self) -> bool:
-        """Whether the next call is one of a pause."""
-        self._left -= self._left > 0
-        return self._left > 0
+    def goes_alone(self, now: int) -> bool:
+        """Whether a call that begins now, in nanoseconds, is one of a pause."""
+        self._calls -= 1
+        return self._calls >= 0 or now < self._end
 
     def took_alone(self, kind: Hashable, times: float) -> None:
         """Learn how many times the rough time a call of one thread took."""
         self._serial[kind] = min(times, self._serial.get(kind, times))
 
-    def took_together(self, kind: Hashable, times: float) -> None:
+    def took_together(self, kind: Hashable, times: float, now: int) -> None:
         """Learn how many times the rough time of one thread a parallel call took."""
         waking, self._waking = self._waking, False
         limit = self._serial.get(kind)
@@ -71,10 +74,10 @@ class Crowd:
             self._late = False
             self._pause = self._pause if waking else 0
         elif self._pause or self._late:  # one late call may be chance
-            if not self._pause:
-                self._serial.clear()
+            self._serial.clear()
             self._pause = min(max(2 * self._pause, self.SHORTEST), self.LONGEST)
-            self._left, self._late, self._waking = self._pause + 1, False, True
+            self._end, self._calls = now + self._pause, self.CALLS
+            self._late, self._waking = False, True
         else:
             self._late = True
 
@@ -108,8 +111,8 @@ def run(
         if numba.threading_layer() == "workqueue" and len(sys._current_frames()) > 1:
             # Another thread, even one that Python's threading does not know, may hold the pool.
             return kernel_of(*variant, False)(*arguments)
-        kind = kernel_of, variant, int(nanoseconds).bit_length()
-        alone = _crowd.goes_alone()
+        kind = kernel_of, variant, _dtype_of(arguments[0]), int(nanoseconds).bit_length()
+        alone = _crowd.goes_alone(perf_counter_ns())
         kernel = kernel_of(*variant, not alone)
         compiled = len(kernel.overloads)
         if threads != before:
@@ -118,14 +121,23 @@ def run(
         try:
             result = kernel(*arguments)
         finally:
-            took = perf_counter_ns() - start
+            end = perf_counter_ns()
             if threads != before:
                 numba.set_num_threads(before)
         if len(kernel.overloads) == compiled:  # else compilation, or loading, took the time
-            (_crowd.took_alone if alone else _crowd.took_together)(kind, took / nanoseconds)
+            times = (end - start) / nanoseconds
+            if alone:
+                _crowd.took_alone(kind, times)
+            else:
+                _crowd.took_together(kind, times, end)
         return result
     finally:
         _pool.release()
+
+
+def _dtype_of(first: Any) -> Any:
+    """Return the dtype of a kernel's first argument: an array, a tuple of them, or neither."""
+    return getattr(first[-1] if type(first) is tuple else first, "dtype", None)
 
 
 def current_threads() -> int:

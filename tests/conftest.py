@@ -19,7 +19,7 @@ import fastloss as fl
 from fastloss import _threads
 
 # Nor are they left aside where several tests at a time keep the cores busy.
-_threads._crowd.goes_alone = lambda: False
+_threads._crowd.goes_alone = lambda now: False
 
 REPRESENTATIVES = ("mse", "sigmoid_cross_entropy", "softmax_cross_entropy")
 """The losses on which the templates are tested: in the others they are the same code, and each

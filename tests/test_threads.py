@@ -261,14 +261,14 @@ def test_a_child_forked_while_another_thread_compiles(child_environment, tmp_pat
 
 
 def crowd_after(*calls):
-    """Return which of the calls go alone, each given as the times that (alone, together) take."""
+    """Return which calls go alone, a ms apart, given as the times that (alone, together) take."""
     crowd, ways = Crowd(), ""
-    for alone, together in calls:
-        if crowd.goes_alone():
+    for now, (alone, together) in enumerate(calls):
+        if crowd.goes_alone(now * 1_000_000):
             crowd.took_alone("kind", alone)
             ways += "1"
         else:
-            crowd.took_together("kind", together)
+            crowd.took_together("kind", together, now * 1_000_000)
             ways += "2"
     return ways
 
@@ -278,10 +278,10 @@ def test_threads_that_are_waited_for_are_left_aside():
     busy, free = (1.0, 50.0), (1.0, 0.6)
     assert crowd_after(*[free] * 10) == "2" * 10
     assert crowd_after(free, busy, free, busy, free, free) == "222222"
-    assert crowd_after(*[busy] * 18) == "22" + "1111" + "2" + "1" * 8 + "2" + "11"
+    assert crowd_after(*[busy] * 18) == "22" + "1111" + "2" + "1" * 7 + "2" + "111"
     many = crowd_after(*[busy] * 3000)
     assert many.count("2") < 20
-    assert max(map(len, many.split("2"))) == Crowd.LONGEST
+    assert max(map(len, many.split("2"))) == Crowd.LONGEST // 1_000_000 - 1
     # The first call after a pause may take as long as threads need to wake up.
     waking = (1.0, 2.5)
     assert crowd_after(busy, busy, *[waking] * 4, waking, free, *[free] * 9) == "221111" + "2" * 11
@@ -292,7 +292,7 @@ def test_threads_that_are_waited_for_are_left_aside():
 
 def test_a_call_that_goes_alone_gives_the_same_bits(monkeypatch):
     class Alone(Crowd):
-        def goes_alone(self):
+        def goes_alone(self, now):
             return True
 
     logits, labels = fl.softmax_cross_entropy.sample(np.random.default_rng(0), "f4", (5000, 40))
