@@ -301,3 +301,28 @@ def test_a_call_that_goes_alone_gives_the_same_bits(monkeypatch):
     alone, alone_grad = fl.softmax_cross_entropy.value_and_grad(logits, labels)
     assert alone == value
     assert_same_bits(alone_grad, grad)
+
+
+def test_late_calls_are_followed_by_serial_ones(monkeypatch):
+    """But not the call that compiles the kernel, however long that takes."""
+    clock, asked = [0], []
+
+    class Kernel:
+        def __init__(self):
+            self.overloads = {}
+
+        def __call__(self, array):
+            clock[0] += 10**9
+            self.overloads[array.dtype] = "compiled by the first call"
+
+    kernels = {False: Kernel(), True: Kernel()}
+
+    def kernel_of(name, parallel):
+        asked.append(parallel)
+        return kernels[parallel]
+
+    monkeypatch.setattr(_threads, "_crowd", Crowd())
+    monkeypatch.setattr(_threads, "perf_counter_ns", lambda: clock[0])
+    for _ in range(3 + Crowd.CALLS + 1):
+        _threads.run(kernel_of, ("loss",), (np.zeros(1),), 1e5, 2)
+    assert asked == [True] * 3 + [False] * Crowd.CALLS + [True]
