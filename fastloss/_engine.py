@@ -22,7 +22,17 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from fastloss import _threads
 from fastloss._digest import IN_MEMORY, source_digest
-from fastloss._drivers import columns, elementwise, rows, rowwise, softmax, staging, tile, tiles
+from fastloss._drivers import (
+    columns,
+    elementwise,
+    entries,
+    rows,
+    rowwise,
+    softmax,
+    staging,
+    tile,
+    tiles,
+)
 from fastloss._drivers.common import most_tiled
 from fastloss._explain import explained
 from fastloss._jit import CALLABLE, DRIVER, INLINED, LOOPS, MATHEMATICS
@@ -151,6 +161,16 @@ def kind_of_rows(function: FunctionType, labelled: bool, few: bool) -> str:
     return "dense_tiles" if tiled else "dense"
 
 
+def stage_of_rows(function: FunctionType, elsewhere: bool, inner: int) -> str | None:
+    """Return how a row loss's kernel brings rows that lie elsewhere than its block looks for them.
+
+    None where they do not, and for a block that works on any.
+    """
+    if not elsewhere or getattr(function, "block", None) is entries.entry_block:
+        return None
+    return "columns" if inner > 1 else "rows"
+
+
 @cache
 def _rowwise_block(function: FunctionType, kind: str, name: str) -> Function:
     """Return the block of a row loss, which the serial and the parallel driver share.
@@ -182,10 +202,9 @@ def _staged_block(function: FunctionType, kind: str, name: str, staged: str) -> 
 def rowwise_kernel(
     function: FunctionType, kind: str, staged: str | None, parallel: bool
 ) -> Function:
-    """Return the driver that applies a loss's function of whole rows; see `kind_of_rows`.
+    """Return the driver that applies a loss's function of whole rows.
 
-    `staged` is "rows" or "columns", by how the numbers of a row lie, where its block cannot work on
-    them there, else None.
+    See `kind_of_rows` and `stage_of_rows`.
     """
     with _compiling:
         name = f"{function.__name__}.{kind}.{source_digest(function)}"
@@ -232,8 +251,11 @@ def c_function(function: FunctionType, signature: Any, stored: bool) -> Any:
 @_explaining
 def elementwise_entry(
     scalar: FunctionType, options: tuple[Any, ...], limit: int, *arrays: Any
-) -> Function:
-    """Return a way in for plain batches of an elementwise loss, of fewer elements than `limit`."""
+) -> tuple[Function, float | None]:
+    """Return a way in for plain batches of an elementwise loss, of fewer elements than `limit`.
+
+    And what it gives for these arrays, as the other entries.
+    """
     bindings = {"driver": elementwise_kernel(scalar, True, False), "options": options}
     name = f"{scalar.__name__}.{source_digest(scalar)}"
     return _entry(elementwise.plain_elements, {**bindings, "limit": limit}, name, arrays)
@@ -242,7 +264,7 @@ def elementwise_entry(
 def softmax_entry(
     scalar: FunctionType, soft: bool, tiled: bool, options: tuple[Any, ...], limit: int,
     *arrays: Any, curved: bool | None = None,
-) -> Function:  # fmt: skip
+) -> tuple[Function, float | None]:  # fmt: skip
     """Return a way in for plain batches of a softmax loss, of fewer elements than `limit`."""
     kernel = softmax_kernel(scalar, soft, tiled, False)
     bindings = {"driver": kernel, "options": options, "curved": curved}
@@ -254,9 +276,9 @@ def softmax_entry(
 
 @_explaining
 def rowwise_entry(
-    function: FunctionType, kind: str, options: tuple[Any, ...], gradients: int, hessians: int,
-    target: str, limit: int, *arrays: Any,
-) -> Function:  # fmt: skip
+    function: FunctionType, kind: str, staged: str | None, options: tuple[Any, ...],
+    gradients: int, hessians: int, target: str, limit: int, *arrays: Any,
+) -> tuple[Function, float | None]:  # fmt: skip
     """Return a way in for plain batches of a row loss, of fewer elements than `limit`.
 
     The `target` is "labels", "dense" or, with sums that are part of the total weight, "masses".
@@ -270,7 +292,7 @@ def rowwise_entry(
     }[target]
     few = kind.endswith("tiles") if getattr(function, "tiled", False) else None
     bindings = {
-        "driver": rowwise_kernel(function, kind, None, False),
+        "driver": rowwise_kernel(function, kind, staged, False),
         "options": options,
         "count": gradients,
         "absent": (None,) * gradients,
@@ -284,7 +306,8 @@ def rowwise_entry(
 
 def _limits(limit: int, few: bool | None, arrays: tuple[Any, ...]) -> dict[str, int]:
     """Return what an entry is for: batches of that size, of few classes, of many, or (None) all."""
-    most = most_tiled(arrays[0].itemsize, limit)
+    pred = arrays[-1] if arrays[0] is None else arrays[0]  # which is the gradient where in place
+    most = most_tiled(pred.itemsize, limit)
     bounds = {True: (1, most), False: (most + 1, limit), None: (1, limit)}
     fewest, most = bounds[few]
     return {"limit": limit, "fewest": fewest, "most": most}
@@ -292,17 +315,18 @@ def _limits(limit: int, few: bool | None, arrays: tuple[Any, ...]) -> dict[str, 
 
 def _entry(
     template: Function, bindings: dict[str, Any], name: str, arrays: tuple[Any, ...]
-) -> Function:
-    """Return an entry compiled for the types of these arrays, and closed to all others.
+) -> tuple[Function, float | None]:
+    """Return an entry compiled for the types of these arrays, closed to all others, and its value.
 
-    For others it raises a TypeError: Numba's own dispatch, which has to look at the types anyway,
-    is the cheapest check there is. An entry is never opened again, so calls need no lock.
+    It compiles in its first call, which may be in place. For other types it raises a TypeError:
+    Numba's own dispatch, which has to look at the types anyway, is the cheapest check there is. An
+    entry is never opened again, so calls need no lock.
     """
     with _compiling:
         entry: Any = _compiled_driver(template, bindings, f"{name}.entry", False)
-        entry(*arrays)
+        value: float | None = entry(*arrays)
         entry.disable_compile()
-        return entry
+        return entry, value
 
 
 @dataclass(frozen=True)

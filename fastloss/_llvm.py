@@ -56,7 +56,10 @@ def parallel_part(typing_context):
 
 @intrinsic
 def overlaps(typing_context, one, other):
-    """Whether two contiguous arrays share a byte."""
+    """Whether two contiguous arrays share a byte; an absent one shares none."""
+    if isinstance(one, types.NoneType) or isinstance(other, types.NoneType):
+        absent = types.boolean(one, other)
+        return absent, lambda context, *others: context.get_constant(types.boolean, False)
 
     def generate(context, builder, signature, arguments):
         word = ir.IntType(64)

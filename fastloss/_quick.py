@@ -3,10 +3,11 @@
 On a batch of 32 rows the full checks would cost ten times what the loss does. The quick path of a
 loss is a function of its arrays and then a gradient (or None) for each input that gets one, which
 returns the mean loss, or None where the call is not that plain: the full checks then decide, errors
-included. Large batches are checked here; for small ones Numba's dispatch, which has to look at the
-types of its arguments anyway, is the check: an entry is compiled for one set of plain arrays,
-refuses others by a TypeError, and returns None where shapes, sizes or labels are not what it is
-for.
+included. Where the only gradient is the first array itself, it takes its place.
+
+Large batches are checked here; for small ones Numba's dispatch, which has to look at the types of
+its arguments anyway, is the check: an entry is compiled for one set of plain arrays, refuses others
+by a TypeError, and returns None where shapes, sizes or labels are not what it is for.
 """
 
 import math
@@ -39,15 +40,14 @@ def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Q
             return None
         return (pred.ndim,)
 
-    def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
-        own = options[pred.dtype]
-        return _engine.elementwise_entry(scalar, own, limit, pred, *others)
+    def compiled(variant: Variant, limit: int, dtype: np.dtype[Any], *arrays: Array | None) -> Any:
+        return _engine.elementwise_entry(scalar, options[dtype], limit, *arrays)
 
     def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
         return _engine.run(
             _engine.elementwise_kernel,
             (scalar, True),
-            (pred.ravel(), target.ravel(), None if grad is None else grad.ravel(), None, None,
+            (_unless(pred is grad, pred), target.ravel(), _unless(grad is None, grad), None, None,
              None, None, None, options[pred.dtype], math.nan, 1.0, None, None, None),
             nanoseconds * pred.size,
         )  # fmt: skip
@@ -70,9 +70,9 @@ def softmax(
             return None
         return soft, pred.shape[1] <= most_tiled(pred.itemsize, pred.size)
 
-    def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
-        own = options[pred.dtype]
-        return _engine.softmax_entry(scalar, *variant, own, limit, pred, *others, curved=curved)
+    def compiled(variant: Variant, limit: int, dtype: np.dtype[Any], *arrays: Array | None) -> Any:
+        own = options[dtype]
+        return _engine.softmax_entry(scalar, *variant, own, limit, *arrays, curved=curved)
 
     def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
         soft, _ = variant
@@ -80,8 +80,8 @@ def softmax(
             _engine.softmax_kernel,
             (scalar, *variant),
             SoftmaxArguments(
-                logits=pred.ravel(), labels=None if soft else target,
-                dense=target.ravel() if soft else None, grad=None if grad is None else grad.ravel(),
+                logits=_unless(pred is grad, pred), labels=None if soft else target,
+                dense=_unless(not soft, target), grad=_unless(grad is None, grad),
                 options=options[pred.dtype], curved=curved, ignore_index=-100, rows=pred.shape[0],
                 classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
             ),
@@ -100,7 +100,7 @@ def rows(
 ) -> Quick:
     """Return the quick path of a row loss with one input and a target.
 
-    `function_of` gives the function for a dense target (True) or labels (False), if there is one;
+    `function_of` gives the function for a dense target (True) or labels (False), or None for none;
     `weighs` says that the sums of a dense target are part of the total weight.
     """
 
@@ -112,31 +112,31 @@ def rows(
             return None
         if target.shape != pred.shape[: 2 if dense else 1]:
             return None
-        few = pred.shape[1] <= most_tiled(pred.itemsize, pred.size)
-        return dense, _engine.kind_of_rows(function_of(dense), not dense, few)
+        function, few = function_of(dense), pred.shape[1] <= most_tiled(pred.itemsize, pred.size)
+        staged = _engine.stage_of_rows(function, pred is grad, 1)
+        return dense, _engine.kind_of_rows(function, not dense, few), staged
 
-    def compiled(variant: Variant, limit: int, pred: Array, *others: Array | None) -> Any:
-        dense, kind = variant
-        own = options[pred.dtype]
+    def compiled(variant: Variant, limit: int, dtype: np.dtype[Any], *arrays: Array | None) -> Any:
+        dense, kind, staged = variant
         form = ("masses" if weighs else "dense") if dense else "labels"
         return _engine.rowwise_entry(
-            function_of(dense), kind, own, 1, hessians, form, limit, pred, *others
+            function_of(dense), kind, staged, options[dtype], 1, hessians, form, limit, *arrays
         )
 
     def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
-        dense, kind = variant
-        if grad is not None and (
-            np.may_share_memory(grad, pred) or np.may_share_memory(grad, target)
+        dense, kind, staged = variant
+        source, flat = _unless(pred is grad, pred), target.ravel()
+        if grad is not None and any(
+            np.may_share_memory(grad, read) for read in (source, flat) if read is not None
         ):
             return math.nan, OVERLAP
-        flat = target.ravel()
         return _engine.run(
             _engine.rowwise_kernel,
-            (function_of(dense), kind, None),
+            (function_of(dense), kind, staged),
             RowwiseArguments(
-                inputs=(pred.ravel(), flat) if dense else (pred.ravel(),),
+                inputs=(source, flat) if dense else (source,),
                 labels=None if dense else flat, mass=flat if dense and weighs else None,
-                grads=(None if grad is None else grad.ravel(),), hesses=(None,) * hessians,
+                grads=(_unless(grad is None, grad),), hesses=(None,) * hessians,
                 options=options[pred.dtype], ignore_index=-100, rows=pred.shape[0],
                 classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
             ),
@@ -179,13 +179,15 @@ def inputs(
             if first.size >= small:
                 return run(*arrays)
             own, kind = options[first.dtype], _engine.kind_of_rows(function, False, has_few(first))
-            entry = entries[key] = _engine.rowwise_entry(
-                function, kind, own, count, hessians, "none", small, *arrays
+            entries[key], value = _engine.rowwise_entry(
+                function, kind, None, own, count, hessians, "none", small, *arrays
             )
+            return value
         try:
-            return entry(*arrays)
+            value = entry(*arrays)
         except TypeError:  # another number of dimensions
             return None
+        return value
 
     def run(*arrays: Array) -> float | None:
         first, grads = arrays[0], arrays[count:]
@@ -226,10 +228,11 @@ def _quick(
         if grad is not None and not grad.flags.carray:
             return None
         # The dtypes themselves, which differ where the bytes are swapped, and not their numbers.
-        key = pred.dtype, target.dtype, target.ndim, grad is None or grad.dtype
-        for entry in entries.get(key, ()):
+        key = pred.dtype, target.dtype, target.ndim, grad is None or grad.dtype, grad is pred
+        source = None if grad is pred else pred
+        for entry in entries.get(key, ()) if pred.size < small else ():
             try:
-                value: float | None = entry(pred, target, grad)
+                value: float | None = entry(source, target, grad)
             except TypeError:  # another number of dimensions
                 continue
             if value is not None:
@@ -242,13 +245,18 @@ def _quick(
             return value if status == -1 else None
         if (key, variant) in known:  # it has refused
             return None
-        entry = compiled(variant, small, pred, target, grad)
+        entry, value = compiled(variant, small, pred.dtype, source, target, grad)
         with adding:
             entries[key] = *entries.get(key, ()), entry
             known.add((key, variant))
-        return entry(pred, target, grad)
+        return value
 
     return quick
+
+
+def _unless(absent: bool, array: Any) -> Any:
+    """Return a contiguous array as a vector, or None instead."""
+    return None if absent else array.ravel()
 
 
 def _is_plain(pred: Array, grad: Array | None) -> bool:

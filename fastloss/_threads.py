@@ -36,13 +36,19 @@ _serial_only = False
 class Crowd:
     """Whether there are cores for the threads of parallel calls, by how long these take.
 
-    Two late calls in a row begin a pause, in which one thread goes alone, and its time is learnt.
-    Then two parallel calls try again, of which the first has to wake the threads up and may take
-    longer. If they are late, another pause follows, twice as long.
+    A call is late if it takes longer than one thread would. That time is first guessed, then known
+    better by parallel calls that were fast: it is at most as many times theirs as there were
+    threads. Late calls in a row, of which one may be chance, begin a pause when they have lost more
+    than it takes sleeping threads to wake up. In the pause one thread goes alone, and its time is
+    measured. Then parallel calls try again. If they are late too, another pause follows, twice as
+    long.
     """
 
     LATE = 3.0
-    """Times the time of one thread, where that is not learnt yet or threads have to wake up."""
+    """Times the rough time of one thread, which is the most that it may take."""
+
+    PATIENCE = 1_000_000
+    """Nanoseconds: calls on cores that have slept lose up to 0.4 ms before all threads work."""
 
     CALLS = 4
     """Of a pause, at least."""
@@ -51,35 +57,34 @@ class Crowd:
     """Nanoseconds of a pause: late calls take up to 8 ms."""
 
     def __init__(self) -> None:
-        self._serial: dict[Hashable, float] = {}  # by kind of call, over the rough time
+        self._serial: dict[Hashable, float] = {}  # by kind of call, at most, over the rough time
         self._pause = self._end = self._calls = 0
-        self._late = self._waking = False
+        self._late, self._lost = 0, 0.0
 
     def goes_alone(self, now: int) -> bool:
         """Whether a call that begins now, in nanoseconds, is one of a pause."""
         self._calls -= 1
         return self._calls >= 0 or now < self._end
 
-    def took_alone(self, kind: Hashable, times: float) -> None:
-        """Learn how many times the rough time a call of one thread took."""
-        self._serial[kind] = min(times, self._serial.get(kind, times))
+    def took(self, kind: Hashable, rough: float, threads: int, took: int, now: int) -> None:
+        """Learn how long a call of some threads took, thought to take one thread the rough time.
 
-    def took_together(self, kind: Hashable, times: float, now: int) -> None:
-        """Learn how many times the rough time of one thread a parallel call took."""
-        waking, self._waking = self._waking, False
-        limit = self._serial.get(kind)
-        if limit is None or waking:
-            limit = self.LATE * (limit or 1.0)
-        if times <= limit:
-            self._late = False
-            self._pause = self._pause if waking else 0
-        elif self._pause or self._late:  # one late call may be chance
+        Which would take at most as many times as long as there were threads.
+        """
+        serial = self._serial.get(kind, self.LATE)
+        self._serial[kind] = min(serial, threads * took / rough)
+        if threads == 1:
+            return
+        lost = took - rough * serial
+        if lost <= 0:
+            self._pause, self._late, self._lost = 0, 0, 0.0
+            return
+        self._late, self._lost = self._late + 1, self._lost + lost
+        if self._late > 1 and self._lost > self.PATIENCE:
             self._serial.clear()
             self._pause = min(max(2 * self._pause, self.SHORTEST), self.LONGEST)
             self._end, self._calls = now + self._pause, self.CALLS
-            self._late, self._waking = False, True
-        else:
-            self._late = True
+            self._late, self._lost = 0, 0.0
 
 
 _crowd = Crowd()
@@ -96,7 +101,8 @@ def run(
 
     Both give the same bits. The parallel one is left aside where it would be dangerous: while
     another Python thread is inside a parallel region (Numba's workqueue layer would abort the
-    process), and in a forked child of a process whose pool was running (libgomp would).
+    process), and in a forked child of a process whose pool was running (libgomp would). Returns the
+    kernel's reduced value and its status, -1 for success.
     """
     if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
         return kernel_of(*variant, False)(*arguments)
@@ -124,12 +130,9 @@ def run(
             end = perf_counter_ns()
             if threads != before:
                 numba.set_num_threads(before)
-        if len(kernel.overloads) == compiled:  # else compilation, or loading, took the time
-            times = (end - start) / nanoseconds
-            if alone:
-                _crowd.took_alone(kind, times)
-            else:
-                _crowd.took_together(kind, times, end)
+        # One that has compiled or loaded its kernel, or refused its arguments, is not judged.
+        if result[1] == -1 and len(kernel.overloads) == compiled:
+            _crowd.took(kind, nanoseconds, 1 if alone else threads, end - start, end)
         return result
     finally:
         _pool.release()

@@ -263,6 +263,19 @@ def test_planned_calls_in_place(loss, rng, monkeypatch):
             fl.mse.value_and_grad(shared[:17], shared[9:26], grad_out=shared[:17], reduction="sum")
 
 
+@every_loss
+@pytest.mark.parametrize("shape", [(17, 5), (17, 300), (9000, 5)], ids=str)
+def test_plain_calls_in_place_are_quick(loss, shape, rng, monkeypatch):
+    checked = count_full_checks(monkeypatch)
+    for number in range(2):
+        pred, target = loss.sample(rng, "float32", shape)
+        value, expected = loss.value_and_grad(pred, target)
+        del checked[:]
+        assert loss.value_and_grad(pred, target, grad_out=pred) == (value, pred)
+        assert not checked
+        assert_same_bits(pred, expected, f"call {number}")
+
+
 def test_other_arrays_than_the_planned_ones(planned):
     """Views, read-only arrays, other dtypes and other shapes are other kinds of calls."""
     loss, (logits, labels), keywords = planned

@@ -15,6 +15,7 @@ from conftest import LOSSES, SOFTMAX, assert_same_bits, one_hot, weight_shape
 
 import fastloss as fl
 from fastloss import _engine, _threads
+from fastloss._llvm import OVERLAP
 from fastloss._plans import Plans
 from fastloss._threads import Crowd
 
@@ -261,33 +262,33 @@ def test_a_child_forked_while_another_thread_compiles(child_environment, tmp_pat
 
 
 def crowd_after(*calls):
-    """Return which calls go alone, a ms apart, given as the times that (alone, together) take."""
-    crowd, ways = Crowd(), ""
+    """Return which calls go alone, a ms apart, given as the ms that (alone, together) take."""
+    ms, crowd, ways = 1_000_000, Crowd(), ""
     for now, (alone, together) in enumerate(calls):
-        if crowd.goes_alone(now * 1_000_000):
-            crowd.took_alone("kind", alone)
-            ways += "1"
-        else:
-            crowd.took_together("kind", together, now * 1_000_000)
-            ways += "2"
+        threads, took = (1, alone) if crowd.goes_alone(now * ms) else (2, together)
+        crowd.took("kind", ms, threads, int(took * ms), now * ms)
+        ways += str(threads)
     return ways
 
 
 def test_threads_that_are_waited_for_are_left_aside():
     """Two late calls begin a pause, each pause is twice as long, and cores that are free end it."""
-    busy, free = (1.0, 50.0), (1.0, 0.6)
+    busy, free = (1.0, 8.0), (1.0, 0.6)
     assert crowd_after(*[free] * 10) == "2" * 10
     assert crowd_after(free, busy, free, busy, free, free) == "222222"
-    assert crowd_after(*[busy] * 18) == "22" + "1111" + "2" + "1" * 7 + "2" + "111"
+    assert crowd_after(*[busy] * 19) == "22" + "1111" + "22" + "1" * 7 + "22" + "11"
     many = crowd_after(*[busy] * 3000)
-    assert many.count("2") < 20
+    assert many.count("2") < 40
     assert max(map(len, many.split("2"))) == Crowd.LONGEST // 1_000_000 - 1
-    # The first call after a pause may take as long as threads need to wake up.
-    waking = (1.0, 2.5)
-    assert crowd_after(busy, busy, *[waking] * 4, waking, free, *[free] * 9) == "221111" + "2" * 11
-    assert crowd_after(busy, busy, *[waking] * 7) == "221111" + "22" + "1"
-    # As long as nothing is known of one thread, a call may take longer than was thought.
-    assert crowd_after(*[(2.5, 2.5)] * 9) == "2" * 9
+    # Calls may be late while threads wake up, as long as they lose no more than a little.
+    waking = [(1.0, 1.4), (1.0, 1.2), (1.0, 1.1)]
+    assert crowd_after(*[busy] * 6, *waking, *[free] * 9) == "221111" + "2" * 12
+    assert crowd_after(*[busy] * 6, *[(1.0, 1.3)] * 9) == "221111" + "2222" + "11111"
+    # As long as nothing is known of one thread, a call may take longer than was thought. Then a
+    # call of two that takes more than twice as long as another one is late.
+    slow = [(2.5, 2.5)]
+    assert crowd_after(*slow * 9) == "2" * 9
+    assert crowd_after(free, *slow * 9) == "222" + "1111" + "222"
 
 
 def test_a_call_that_goes_alone_gives_the_same_bits(monkeypatch):
@@ -304,16 +305,17 @@ def test_a_call_that_goes_alone_gives_the_same_bits(monkeypatch):
 
 
 def test_late_calls_are_followed_by_serial_ones(monkeypatch):
-    """But not the call that compiles the kernel, however long that takes."""
+    """But not the call that compiles the kernel, nor those that it refuses, however long."""
     clock, asked = [0], []
 
     class Kernel:
         def __init__(self):
             self.overloads = {}
 
-        def __call__(self, array):
+        def __call__(self, array, status):
             clock[0] += 10**9
             self.overloads[array.dtype] = "compiled by the first call"
+            return 0.0, status
 
     kernels = {False: Kernel(), True: Kernel()}
 
@@ -321,8 +323,13 @@ def test_late_calls_are_followed_by_serial_ones(monkeypatch):
         asked.append(parallel)
         return kernels[parallel]
 
+    def calls(count, status):
+        asked.clear()
+        for _ in range(count):
+            _threads.run(kernel_of, ("loss",), (np.zeros(1), status), 1e5, 2)
+        return asked
+
     monkeypatch.setattr(_threads, "_crowd", Crowd())
     monkeypatch.setattr(_threads, "perf_counter_ns", lambda: clock[0])
-    for _ in range(3 + Crowd.CALLS + 1):
-        _threads.run(kernel_of, ("loss",), (np.zeros(1),), 1e5, 2)
-    assert asked == [True] * 3 + [False] * Crowd.CALLS + [True]
+    assert calls(5, OVERLAP) == [True] * 5
+    assert calls(2 + Crowd.CALLS + 1, -1) == [True] * 2 + [False] * Crowd.CALLS + [True]

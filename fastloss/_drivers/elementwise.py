@@ -177,11 +177,8 @@ def elementwise_driver(
     """
     source = either(pred, grad)
     size = source.size
-    if grad is not None:
-        if pred is not None and overlaps(grad, pred):
-            return np.nan, OVERLAP
-        if overlaps(grad, target):
-            return np.nan, OVERLAP
+    if overlaps(grad, pred) or overlaps(grad, target):
+        return np.nan, OVERLAP
     if np.isnan(divisor):
         divisor = np.float64(size)
         if weight is not None:
@@ -224,10 +221,14 @@ def elementwise_driver(
 
 
 def plain_elements(pred, target, grad):
-    """Run the driver on plain arrays, serially: the way in for small batches, where calls cost."""
-    if target.shape != pred.shape or shape_differs(grad, pred):
+    """Run the driver on plain arrays, serially: the way in for small batches, where calls cost.
+
+    In place if `pred` is None.
+    """
+    source = either(pred, grad)
+    if target.shape != source.shape or shape_differs(grad, source):
         return None
-    if not 0 < pred.size < limit:
+    if not 0 < source.size < limit:
         return None
     value, status = driver(
         flattened(pred), flattened(target), flattened(grad), None, None, None, None, None,

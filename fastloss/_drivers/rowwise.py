@@ -21,6 +21,7 @@ from fastloss._drivers.elementwise import total_weight
 from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
 from fastloss._llvm import (
+    either,
     flattened,
     hold,
     in_order,
@@ -221,25 +222,15 @@ def nothing(target):
     return None
 
 
-@inlined
-def shares_memory(array, others):
-    """Whether an array that is there overlaps one of the others."""
-    if array is None:
-        return False
-    shared = False
-    for k in range(len(others)):
-        shared |= overlaps(array, others[k])
-    return shared
-
-
 def plain_labels(pred, labels, grad):
-    """Run the driver on rows and their labels."""
-    rows, classes = pred.shape
-    if labels.size != rows or shape_differs(grad, pred) or not 0 < pred.size < limit:
+    """Run the driver on rows and their labels, in place if `pred` is None."""
+    source = either(pred, grad)
+    rows, classes = source.shape
+    if labels.size != rows or shape_differs(grad, source) or not 0 < source.size < limit:
         return None
     if not fewest <= classes <= most:
         return None
-    if shares_memory(grad, (pred,)) or shares_memory(grad, (labels,)):
+    if overlaps(grad, pred) or overlaps(grad, labels):
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
     value, status = driver(
@@ -250,13 +241,14 @@ def plain_labels(pred, labels, grad):
 
 
 def plain_dense(pred, target, grad):
-    """Run the driver on rows and a target like them."""
-    rows, classes = pred.shape
-    if target.shape != pred.shape or shape_differs(grad, pred) or not 0 < pred.size < limit:
+    """Run the driver on rows and a target like them, in place if `pred` is None."""
+    source = either(pred, grad)
+    rows, classes = source.shape
+    if target.shape != source.shape or shape_differs(grad, source) or not 0 < source.size < limit:
         return None
     if not fewest <= classes <= most:
         return None
-    if shares_memory(grad, (pred, target)):
+    if overlaps(grad, pred) or overlaps(grad, target):
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)
     return driver(

@@ -199,13 +199,8 @@ def softmax_driver(
     last; otherwise all is done again, with the weight summed first. (Nothing is assumed where the
     gradient is added to, or takes the place of the logits: that cannot be done twice.)
     """
-    if grad is not None:
-        if logits is not None and overlaps(grad, logits):
-            return np.nan, OVERLAP
-        if labels is not None and overlaps(grad, labels):
-            return np.nan, OVERLAP
-        if dense is not None and overlaps(grad, dense):
-            return np.nan, OVERLAP
+    if overlaps(grad, logits) or overlaps(grad, labels) or overlaps(grad, dense):
+        return np.nan, OVERLAP
     step = rows_of_block(rows, classes)
     step = (step + LANES - 1) // LANES * LANES if classes <= TILE_CLASSES or inner > 1 else step
     blocks = (rows + step - 1) // step
@@ -292,11 +287,15 @@ SoftmaxArguments = arguments_of(softmax_driver)
 
 
 def plain_labels(logits, labels, grad):
-    """Run the driver on plain 2-D arrays, serially: the way in for small batches."""
-    rows, classes = logits.shape
-    if labels.size != rows or shape_differs(grad, logits):
+    """Run the driver on plain 2-D arrays, serially: the way in for small batches.
+
+    In place if `logits` is None.
+    """
+    source = either(logits, grad)
+    rows, classes = source.shape
+    if labels.size != rows or shape_differs(grad, source):
         return None
-    if not 0 < logits.size < limit or not fewest <= classes <= most:
+    if not 0 < source.size < limit or not fewest <= classes <= most:
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
     value, status = driver(
@@ -308,11 +307,12 @@ def plain_labels(logits, labels, grad):
 
 
 def plain_dense(logits, dense, grad):
-    """Run the driver on plain 2-D arrays with a dense target, serially."""
-    rows, classes = logits.shape
-    if dense.shape != logits.shape or shape_differs(grad, logits):
+    """Run the driver on plain 2-D arrays with a dense target, as `plain_labels` does."""
+    source = either(logits, grad)
+    rows, classes = source.shape
+    if dense.shape != source.shape or shape_differs(grad, source):
         return None
-    if not 0 < logits.size < limit or not fewest <= classes <= most:
+    if not 0 < source.size < limit or not fewest <= classes <= most:
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)
     value, status = driver(

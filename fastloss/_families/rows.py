@@ -18,7 +18,6 @@ from fastloss._call import HESSIAN, Batch, Work, read_class_weight
 from fastloss._digest import is_of_library, remember
 from fastloss._drivers import points
 from fastloss._drivers.common import most_tiled
-from fastloss._drivers.entries import entry_block
 from fastloss._drivers.rowwise import RowwiseArguments
 from fastloss._families.declaration import check_domains, declared, own_function
 from fastloss._interpreted import formula_of_rows
@@ -166,18 +165,16 @@ class RowLoss(Loss):
         labels, mass, function = None, None, self._scalar
         class_weight = batch.options["class_weight"]
         class_weight = None if class_weight is None else flat(class_weight, "C")
-        odd = inner > 1 or work.pred is None
+        elsewhere = inner > 1 or work.pred is None
         if batch.target is not None and batch.target.ndim == batch.pred.ndim:
             dense = work.target
             inputs = (*inputs, dense)
             mass = dense if self._takes_labels else None
             function = self._dense_function or function
-            odd = odd or dense.dtype != dtype or class_weight is not None
+            elsewhere = elsewhere or dense.dtype != dtype or class_weight is not None
         elif batch.target is not None:
             labels = work.target
-        staged = None
-        if odd and getattr(function, "block", None) is not entry_block:  # it works on any
-            staged = "columns" if inner > 1 else "rows"
+        staged = _engine.stage_of_rows(function, elsewhere, inner)
         few = classes <= most_tiled(batch.pred.itemsize, batch.pred.size)
         return _engine.Launch(
             _engine.rowwise_kernel,
