@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastloss import _engine, _threads
-from fastloss._drivers.common import most_tiled
+from fastloss._drivers.common import most_tiled, rough_time
 from fastloss._drivers.rowwise import RowwiseArguments
 from fastloss._drivers.softmax import SoftmaxArguments
 from fastloss._llvm import OVERLAP
@@ -43,16 +43,16 @@ def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Q
     def compiled(variant: Variant, limit: int, dtype: np.dtype[Any], *arrays: Array | None) -> Any:
         return _engine.elementwise_entry(scalar, options[dtype], limit, *arrays)
 
-    def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
+    def run(variant: Variant, rough: float, pred: Array, target: Array, grad: Array | None) -> Any:
         return _engine.run(
             _engine.elementwise_kernel,
             (scalar, True),
             (_unless(pred is grad, pred), target.ravel(), _unless(grad is None, grad), None, None,
              None, None, None, options[pred.dtype], math.nan, 1.0, None, None, None),
-            nanoseconds * pred.size,
+            rough,
         )  # fmt: skip
 
-    return _quick(nanoseconds, variant_of, compiled, run)
+    return _quick(nanoseconds, False, variant_of, compiled, run)
 
 
 def softmax(
@@ -68,13 +68,15 @@ def softmax(
             return None
         if not soft and target.shape != pred.shape[:1]:
             return None
+        if soft and curved and pred is grad:  # which needs a copy of the logits
+            return None
         return soft, pred.shape[1] <= most_tiled(pred.itemsize, pred.size)
 
     def compiled(variant: Variant, limit: int, dtype: np.dtype[Any], *arrays: Array | None) -> Any:
         own = options[dtype]
         return _engine.softmax_entry(scalar, *variant, own, limit, *arrays, curved=curved)
 
-    def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
+    def run(variant: Variant, rough: float, pred: Array, target: Array, grad: Array | None) -> Any:
         soft, _ = variant
         return _engine.run(
             _engine.softmax_kernel,
@@ -85,10 +87,10 @@ def softmax(
                 options=options[pred.dtype], curved=curved, ignore_index=-100, rows=pred.shape[0],
                 classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
             ),
-            nanoseconds * pred.size,
+            rough,
         )  # fmt: skip
 
-    return _quick(nanoseconds, variant_of, compiled, run)
+    return _quick(nanoseconds, True, variant_of, compiled, run)
 
 
 def rows(
@@ -123,7 +125,7 @@ def rows(
             function_of(dense), kind, staged, options[dtype], 1, hessians, form, limit, *arrays
         )
 
-    def run(variant: Variant, pred: Array, target: Array, grad: Array | None) -> Any:
+    def run(variant: Variant, rough: float, pred: Array, target: Array, grad: Array | None) -> Any:
         dense, kind, staged = variant
         source, flat = _unless(pred is grad, pred), target.ravel()
         if grad is not None and any(
@@ -140,10 +142,10 @@ def rows(
                 options=options[pred.dtype], ignore_index=-100, rows=pred.shape[0],
                 classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
             ),
-            nanoseconds * pred.size,
+            rough,
         )  # fmt: skip
 
-    return _quick(nanoseconds, variant_of, compiled, run)
+    return _quick(nanoseconds, True, variant_of, compiled, run)
 
 
 def inputs(
@@ -154,7 +156,7 @@ def inputs(
     To look at the types while it goes through the arrays anyway is sooner done than in a loop of
     its own.
     """
-    small = math.ceil(_threads.PARALLEL_NANOSECONDS / nanoseconds)
+    small = _small(nanoseconds)
     tiled = getattr(function, "tiled", False)
     entries: dict[Any, Any] = {}
 
@@ -172,24 +174,28 @@ def inputs(
             if not array.flags.carray:
                 return None
         key = first.dtype, len(arrays), has_few(first)
-        entry = entries.get(key) if first.size < small else None
-        if entry is None:
-            if first.ndim != 2 or not all(_is_plain(first, array) for array in arrays):
+        entry = entries.get(key) if first.nbytes < small else None
+        if entry is not None:
+            try:
+                value: float | None = entry(*arrays)
+            except TypeError:  # another number of dimensions
                 return None
-            if first.size >= small:
-                return run(*arrays)
-            own, kind = options[first.dtype], _engine.kind_of_rows(function, False, has_few(first))
-            entries[key], value = _engine.rowwise_entry(
-                function, kind, None, own, count, hessians, "none", small, *arrays
-            )
-            return value
-        try:
-            value = entry(*arrays)
-        except TypeError:  # another number of dimensions
+            if value is not None:
+                return value
+        if first.ndim != 2 or not all(_is_plain(first, array) for array in arrays):
             return None
+        rough = rough_time(nanoseconds, first.size, first.shape[0], first.itemsize)
+        if rough >= _threads.PARALLEL_NANOSECONDS:
+            return run(rough, *arrays)
+        if entry is not None:  # it has refused
+            return None
+        own, kind = options[first.dtype], _engine.kind_of_rows(function, False, has_few(first))
+        entries[key], value = _engine.rowwise_entry(
+            function, kind, None, own, count, hessians, "none", small // first.itemsize, *arrays
+        )
         return value
 
-    def run(*arrays: Array) -> float | None:
+    def run(rough: float, *arrays: Array) -> float | None:
         first, grads = arrays[0], arrays[count:]
         for k, grad in enumerate(grads):
             if any(np.may_share_memory(grad, array) for array in arrays[: count + k]):
@@ -203,7 +209,7 @@ def inputs(
                 hesses=(None,) * hessians, options=options[first.dtype], ignore_index=-100,
                 rows=first.shape[0], classes=first.shape[1], inner=1, divisor=math.nan, scale=1.0,
             ),
-            nanoseconds * first.size,
+            rough,
         )  # fmt: skip
         return float(value)
 
@@ -212,12 +218,13 @@ def inputs(
 
 def _quick(
     nanoseconds: float,
+    rowwise: bool,
     variant_of: Callable[[Array, Array, Array | None], Variant | None],
     compiled: Callable[..., Any],
     run: Callable[..., Any],
 ) -> Quick:
     """Return the quick path, given how a loss tells, compiles and runs its variants."""
-    small = math.ceil(_threads.PARALLEL_NANOSECONDS / nanoseconds)
+    small = _small(nanoseconds)
     entries: dict[Any, tuple[Any, ...]] = {}
     known: set[Any] = set()
     adding = threading.Lock()
@@ -230,7 +237,7 @@ def _quick(
         # The dtypes themselves, which differ where the bytes are swapped, and not their numbers.
         key = pred.dtype, target.dtype, target.ndim, grad is None or grad.dtype, grad is pred
         source = None if grad is pred else pred
-        for entry in entries.get(key, ()) if pred.size < small else ():
+        for entry in entries.get(key, ()) if pred.nbytes < small else ():
             try:
                 value: float | None = entry(source, target, grad)
             except TypeError:  # another number of dimensions
@@ -240,18 +247,26 @@ def _quick(
         variant = variant_of(pred, target, grad)
         if variant is None:
             return None
-        if pred.size >= small:
-            value, status = run(variant, pred, target, grad)
+        rows = pred.shape[0] if rowwise else 0
+        rough = rough_time(nanoseconds, pred.size, rows, pred.itemsize)
+        if rough >= _threads.PARALLEL_NANOSECONDS:
+            value, status = run(variant, rough, pred, target, grad)
             return value if status == -1 else None
         if (key, variant) in known:  # it has refused
             return None
-        entry, value = compiled(variant, small, pred.dtype, source, target, grad)
+        limit = small // pred.itemsize
+        entry, value = compiled(variant, limit, pred.dtype, source, target, grad)
         with adding:
             entries[key] = *entries.get(key, ()), entry
             known.add((key, variant))
         return value
 
     return quick
+
+
+def _small(nanoseconds: float) -> int:
+    """Return how many bytes are too many for one thread, given the rough time per float32 entry."""
+    return 4 * math.ceil(_threads.PARALLEL_NANOSECONDS / nanoseconds)
 
 
 def _unless(absent: bool, array: Any) -> Any:

@@ -23,8 +23,8 @@ from typing import Any
 import numba
 from numba.np.ufunc import parallel as numba_pool
 
-PARALLEL_NANOSECONDS = 20_000
-"""Work, in serial time, from which on opening a parallel region (about 5 µs) pays."""
+PARALLEL_NANOSECONDS = 25_000
+"""Work, in the time of one thread, from which on two are faster: a parallel call costs 8 µs more."""
 
 SPINS = 1000 if platform.machine().lower() in ("x86_64", "amd64") else 30_000
 """How often an idle thread of GNU OpenMP looks for work; on x86, with a pause each time."""
@@ -38,17 +38,18 @@ class Crowd:
 
     A call is late if it takes longer than one thread would. That time is first guessed, then known
     better by parallel calls that were fast: it is at most as many times theirs as there were
-    threads. Late calls in a row, of which one may be chance, begin a pause when they have lost more
-    than it takes sleeping threads to wake up. In the pause one thread goes alone, and its time is
-    measured. Then parallel calls try again. If they are late too, another pause follows, twice as
-    long.
+    threads. What late calls lose is set against what others win. When more is lost than chance and
+    sleeping threads can make a call lose, a pause begins, in which one thread goes alone and its
+    time is measured. Then parallel calls try again. If they lose too, another pause follows, twice
+    as long.
     """
 
-    LATE = 3.0
+    LATE = 2.0
     """Times the rough time of one thread, which is the most that it may take."""
 
-    PATIENCE = 1_000_000
-    """Nanoseconds: calls on cores that have slept lose up to 0.4 ms before all threads work."""
+    PATIENCE, CHANCE = 1_000_000, 600_000
+    """Nanoseconds that calls may lose, and of these one call: others may interrupt it for any time,
+    and the next calls lose up to 0.4 ms before threads that have slept work as fast as others."""
 
     CALLS = 4
     """Of a pause, at least."""
@@ -59,7 +60,7 @@ class Crowd:
     def __init__(self) -> None:
         self._serial: dict[Hashable, float] = {}  # by kind of call, at most, over the rough time
         self._pause = self._end = self._calls = 0
-        self._late, self._lost = 0, 0.0
+        self._lost = 0.0
 
     def goes_alone(self, now: int) -> bool:
         """Whether a call that begins now, in nanoseconds, is one of a pause."""
@@ -67,24 +68,22 @@ class Crowd:
         return self._calls >= 0 or now < self._end
 
     def took(self, kind: Hashable, rough: float, threads: int, took: int, now: int) -> None:
-        """Learn how long a call of some threads took, thought to take one thread the rough time.
+        """Learn how long a call took, in which one thread alone was thought to take the rough time.
 
-        Which would take at most as many times as long as there were threads.
+        It would take, at most, as many times as long as there were threads.
         """
         serial = self._serial.get(kind, self.LATE)
         self._serial[kind] = min(serial, threads * took / rough)
         if threads == 1:
             return
-        lost = took - rough * serial
-        if lost <= 0:
-            self._pause, self._late, self._lost = 0, 0, 0.0
-            return
-        self._late, self._lost = self._late + 1, self._lost + lost
-        if self._late > 1 and self._lost > self.PATIENCE:
+        self._lost += min(took - rough * serial, self.CHANCE)
+        if self._lost <= 0:
+            self._pause, self._lost = 0, 0.0
+        elif self._lost > self.PATIENCE:
             self._serial.clear()
             self._pause = min(max(2 * self._pause, self.SHORTEST), self.LONGEST)
             self._end, self._calls = now + self._pause, self.CALLS
-            self._late, self._lost = 0, 0.0
+            self._lost = 0.0
 
 
 _crowd = Crowd()

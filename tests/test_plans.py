@@ -6,7 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
-from conftest import assert_same_bits, every_loss, weight_shape
+from conftest import assert_same_bits, assert_within, every_loss, weight_shape
 
 import fastloss as fl
 from fastloss import _call, _plans
@@ -274,6 +274,17 @@ def test_plain_calls_in_place_are_quick(loss, shape, rng, monkeypatch):
         assert loss.value_and_grad(pred, target, grad_out=pred) == (value, pred)
         assert not checked
         assert_same_bits(pred, expected, f"call {number}")
+
+
+@pytest.mark.parametrize("loss", [fl.softmax_cross_entropy, fl.softmax_focal], ids=repr)
+@pytest.mark.parametrize("classes", [5, 40])
+def test_plain_calls_in_place_with_dense_targets(loss, classes, rng):
+    for number in range(2):
+        pred, _ = loss.sample(rng, "float32", (17, classes))
+        target = rng.dirichlet(np.ones(classes), 17).astype("f4")
+        value, expected = loss.value_and_grad(pred, target)
+        assert loss.value_and_grad(pred, target, grad_out=pred)[0] == pytest.approx(value, rel=1e-7)
+        assert_within(pred, expected, 2 * np.spacing(abs(expected)), f"call {number}")
 
 
 def test_other_arrays_than_the_planned_ones(planned):

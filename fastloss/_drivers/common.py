@@ -56,6 +56,9 @@ Vectors along the classes are filled better by longer rows, and memory is read f
 LANES = 64
 """Rows of a tile."""
 
+ROW_ENTRIES = 8
+"""What a row takes beside its entries, in the time of as many."""
+
 IGNORED = -1
 OUTSIDE = -2
 
@@ -67,11 +70,29 @@ def most_tiled(itemsize, size):
     return (TILED_BYTES if size * itemsize <= CACHED else STREAMED_BYTES) // itemsize
 
 
+def rough_time(nanoseconds, entries, rows, itemsize):
+    """Return what one thread takes, given a loss's rough time per float32 entry of a long row.
+
+    Elementwise losses have no rows.
+    """
+    return nanoseconds * (entries + ROW_ENTRIES * rows) * itemsize / 4
+
+
 def arguments_of(template):
     """Return the arguments of a template, by name, as a type of tuple; what is left out is None."""
     code = template.__code__
     names = code.co_varnames[: code.co_argcount]
     return namedtuple(f"{template.__name__}_arguments", names, defaults=[None] * len(names))
+
+
+@inlined
+def fits(shape, limit, fewest, most):
+    """Whether a way in for small batches is for one of a shape: it has rows, but not too many.
+
+    Its entries, and those that its rows count for, are below the `limit`.
+    """
+    rows, classes = shape
+    return 0 < rows * (classes + ROW_ENTRIES) < limit and fewest <= classes <= most
 
 
 @njit(**ROUNDED)

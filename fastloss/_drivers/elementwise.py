@@ -42,8 +42,11 @@ limit: Any = None
 CHUNK = 1024
 """Elements whose spread operands are laid out in scratch at a time: it stays in the L1 cache."""
 
-BLOCK = 16 * CHUNK
-"""Elements per block, the unit of parallel work and of the ordered sum."""
+SMALL_BLOCK, BLOCK = 2 * CHUNK, 16 * CHUNK
+"""Elements per block, the unit of parallel work and of the ordered sum, of small and large batches.
+
+Those between have eight blocks, so that two threads, or four, have as much to do as each other.
+"""
 
 MAX_BLOCKS = 1024
 """Larger batches get larger blocks, so that the partial sums stay within 8 KB."""
@@ -194,7 +197,8 @@ def elementwise_driver(
             option_hess[:] = 0
         return 0.0, -1
     share = scale / divisor
-    step = max(BLOCK, (size // MAX_BLOCKS // CHUNK + 1) * CHUNK)
+    step = min(BLOCK, max(SMALL_BLOCK, (size // 8 // 64 + 1) * 64))
+    step = max(step, (size // MAX_BLOCKS // CHUNK + 1) * CHUNK)
     blocks = (size + step - 1) // step
     sums = part_of(on_stack(np.float64, MAX_BLOCKS), 0, blocks)
     for b in prange(blocks):

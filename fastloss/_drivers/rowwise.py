@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastloss._drivers.common import arguments_of, inlined, live_weight, put, weighed
+from fastloss._drivers.common import arguments_of, fits, inlined, live_weight, put, weighed
 from fastloss._drivers.elementwise import total_weight
 from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
@@ -226,9 +226,9 @@ def plain_labels(pred, labels, grad):
     """Run the driver on rows and their labels, in place if `pred` is None."""
     source = either(pred, grad)
     rows, classes = source.shape
-    if labels.size != rows or shape_differs(grad, source) or not 0 < source.size < limit:
+    if labels.size != rows or shape_differs(grad, source):
         return None
-    if not fewest <= classes <= most:
+    if not fits(source.shape, limit, fewest, most):
         return None
     if overlaps(grad, pred) or overlaps(grad, labels):
         return None
@@ -244,9 +244,9 @@ def plain_dense(pred, target, grad):
     """Run the driver on rows and a target like them, in place if `pred` is None."""
     source = either(pred, grad)
     rows, classes = source.shape
-    if target.shape != source.shape or shape_differs(grad, source) or not 0 < source.size < limit:
+    if target.shape != source.shape or shape_differs(grad, source):
         return None
-    if not fewest <= classes <= most:
+    if not fits(source.shape, limit, fewest, most):
         return None
     if overlaps(grad, pred) or overlaps(grad, target):
         return None
@@ -261,9 +261,9 @@ def plain_values(*inputs):
     """Run the driver on rows of several arrays without a target, for the value alone."""
     rows, classes = inputs[0].shape
     for array in inputs:
-        if array.shape != inputs[0].shape or not 0 < array.size < limit:
+        if array.shape != inputs[0].shape:
             return None
-    if not fewest <= classes <= most:
+    if not fits(inputs[0].shape, limit, fewest, most):
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)
     return driver(
@@ -276,12 +276,12 @@ def plain_gradients(*arrays):
     """Run the driver on rows of several arrays without a target; the second half are gradients."""
     rows, classes = arrays[0].shape
     for k in range(len(arrays)):
-        if arrays[k].shape != arrays[0].shape or not 0 < arrays[k].size < limit:
+        if arrays[k].shape != arrays[0].shape:
             return None
         for j in range(k if k >= count else 0):
             if overlaps(arrays[k], arrays[j]):
                 return None
-    if not fewest <= classes <= most:
+    if not fits(arrays[0].shape, limit, fewest, most):
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)
     return driver(

@@ -8,9 +8,11 @@ from numba import njit, prange
 from fastloss._drivers.common import (
     LANES,
     OUTSIDE,
+    ROW_ENTRIES,
     TILE_CLASSES,
     arguments_of,
     class_of_label,
+    fits,
     inlined,
     place_of_row,
     weight_of_mix,
@@ -61,10 +63,11 @@ TABLE = 3 * MAX_BLOCKS
 @inlined
 def rows_of_block(rows, classes):
     """Return the rows of a block, which depend on the batch alone, not on the threads."""
-    elements = rows * classes // PLENTY
+    row = classes + ROW_ENTRIES
+    elements = rows * row // PLENTY
     elements = elements if elements > BLOCK else BLOCK
     elements = elements if elements < 4 * BLOCK else 4 * BLOCK
-    step, least = elements // classes, rows // MAX_BLOCKS + 1
+    step, least = elements // row, rows // MAX_BLOCKS + 1
     return step if step > least else least
 
 
@@ -295,7 +298,7 @@ def plain_labels(logits, labels, grad):
     rows, classes = source.shape
     if labels.size != rows or shape_differs(grad, source):
         return None
-    if not 0 < source.size < limit or not fewest <= classes <= most:
+    if not fits(source.shape, limit, fewest, most):
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)  # typed: literals would compile a new driver
     value, status = driver(
@@ -312,7 +315,7 @@ def plain_dense(logits, dense, grad):
     rows, classes = source.shape
     if dense.shape != source.shape or shape_differs(grad, source):
         return None
-    if not 0 < source.size < limit or not fewest <= classes <= most:
+    if not fits(source.shape, limit, fewest, most):
         return None
     ignore_index, inner = np.int64(-100), np.int64(1)
     value, status = driver(

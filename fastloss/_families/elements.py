@@ -12,6 +12,7 @@ from fastloss import _validate as check
 from fastloss._call import Batch, Other, Work
 from fastloss._digest import is_of_library
 from fastloss._drivers import points
+from fastloss._drivers.common import rough_time
 from fastloss._families.declaration import check_domains, declared, own_function
 from fastloss._interpreted import formula_of_points
 from fastloss._jit import MATHEMATICS
@@ -185,7 +186,7 @@ class ElementwiseLoss(Loss):
             _engine.elementwise_kernel,
             (self._scalar, plain),
             arguments,
-            self._nanoseconds * size,
+            rough_time(self._nanoseconds, size, 0, batch.pred.itemsize),
             work.num_threads,
         )
 
@@ -274,7 +275,7 @@ def elementwise(
     ulp_bound : float, default inf
         The bound on errors that the loss states, in units in the last place.
     nanoseconds : float, default 1.0
-        The rough time per element, by which the number of threads is chosen.
+        The rough time per float32 element, by which the number of threads is chosen.
     peers : dict of str to str, optional
         Names of the same loss in other libraries.
 

@@ -17,7 +17,7 @@ from fastloss import _validate as check
 from fastloss._call import HESSIAN, Batch, Work, read_class_weight
 from fastloss._digest import is_of_library, remember
 from fastloss._drivers import points
-from fastloss._drivers.common import most_tiled
+from fastloss._drivers.common import most_tiled, rough_time
 from fastloss._drivers.rowwise import RowwiseArguments
 from fastloss._families.declaration import check_domains, declared, own_function
 from fastloss._interpreted import formula_of_rows
@@ -198,7 +198,7 @@ class RowLoss(Loss):
                 divisor=work.divisor,
                 scale=work.scale,
             ),
-            self._nanoseconds * batch.pred.size,
+            rough_time(self._nanoseconds, batch.pred.size, before * after, dtype.itemsize),
             work.num_threads,
         )
 
@@ -315,7 +315,7 @@ def rowwise(
     ulp_bound : float, default inf
         The bound on errors that the loss states, in units in the last place.
     nanoseconds : float, default 1.0
-        The rough time per number of a row, by which the number of threads is chosen.
+        The rough time per number of a float32 row, by which the number of threads is chosen.
     peers : dict of str to str, optional
         Names of the same loss in other libraries.
     loss : type, optional

@@ -10,7 +10,7 @@ import numpy as np
 from fastloss import _engine, _quick
 from fastloss import _validate as check
 from fastloss._call import Batch, Work, read_class_weight
-from fastloss._drivers.common import most_tiled
+from fastloss._drivers.common import most_tiled, rough_time
 from fastloss._drivers.softmax import SoftmaxArguments
 from fastloss._loss import Loss
 from fastloss._memory import flat, flat_out, order_of
@@ -187,7 +187,7 @@ class SoftmaxLoss(Loss):
             _engine.softmax_kernel,
             (self._scalar, soft, tiled),
             arguments,
-            self._nanoseconds * batch.pred.size,
+            rough_time(self._nanoseconds, batch.pred.size, before * after, batch.pred.itemsize),
             work.num_threads,
         )
 

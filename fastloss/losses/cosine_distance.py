@@ -12,7 +12,7 @@ from fastloss._families import rowwise
     target=None,
     inputs=2,
     ulp_bound=8,
-    nanoseconds=0.6,
+    nanoseconds=1.2,
     peers={
         "PyTorch": "cosine_similarity",
         "Keras": "CosineSimilarity",

@@ -17,7 +17,7 @@ from fastloss._vectors import choose, lanes_of, narrowed, sum_of_lanes, widened,
     hessian=True,
     options={"base": logarithm_base()},
     ulp_bound=4,
-    nanoseconds=0.5,
+    nanoseconds=0.6,
     peers={"SciPy": "entropy"},
 )
 @takes_columns

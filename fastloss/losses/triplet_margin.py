@@ -19,7 +19,7 @@ from fastloss._options import Option, flag, nonnegative
         "swap": flag(False),
     },
     ulp_bound=8,
-    nanoseconds=0.6,
+    nanoseconds=1.4,
     peers={"PyTorch": "triplet_margin_loss", "optax": "triplet_margin_loss"},
 )
 def triplet_margin(

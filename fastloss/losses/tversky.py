@@ -18,7 +18,7 @@ from fastloss._options import flag, nonnegative
         "from_logits": flag(False),
     },
     ulp_bound=8,
-    nanoseconds=0.5,
+    nanoseconds=0.7,
     peers={"Keras": "Tversky"},
 )
 def tversky(pred, target, grad, alpha, beta, smooth, from_logits):
