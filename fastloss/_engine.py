@@ -9,6 +9,7 @@ every source the kernel is made of (`_digest`): an edit or an upgrade changes th
 the cache.
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -313,6 +314,17 @@ def _limits(limit: int, few: bool | None, arrays: tuple[Any, ...]) -> dict[str, 
     return {"limit": limit, "fewest": fewest, "most": most}
 
 
+def _digest_of_constants(bindings: dict[str, Any]) -> str:
+    """Return a digest of the constants that an entry is bound to, such as options' defaults.
+
+    They are no part of the sources of the loss's function. Functions count by their names.
+    """
+    constants = [
+        (name, getattr(value, "__name__", repr(value))) for name, value in bindings.items()
+    ]
+    return hashlib.sha256(repr(sorted(constants)).encode()).hexdigest()[:12]
+
+
 def _entry(
     template: Function, bindings: dict[str, Any], name: str, arrays: tuple[Any, ...]
 ) -> tuple[Function, float | None]:
@@ -323,7 +335,8 @@ def _entry(
     entry is never opened again, so calls need no lock.
     """
     with _compiling:
-        entry: Any = _compiled_driver(template, bindings, f"{name}.entry", False)
+        name = f"{name}.{_digest_of_constants(bindings)}.entry"
+        entry: Any = _compiled_driver(template, bindings, name, False)
         value: float | None = entry(*arrays)
         entry.disable_compile()
         return entry, value

@@ -24,7 +24,7 @@ import numba
 from numba.np.ufunc import parallel as numba_pool
 
 PARALLEL_NANOSECONDS = 25_000
-"""Work, in the time of one thread, from which on two are faster: a parallel call costs 8 µs more."""
+"""Work, in the time of one thread, from which on two are faster: they take some 8 µs besides."""
 
 SPINS = 1000 if platform.machine().lower() in ("x86_64", "amd64") else 30_000
 """How often an idle thread of GNU OpenMP looks for work; on x86, with a pause each time."""

@@ -69,6 +69,23 @@ def test_what_a_function_calls_counts_in_its_digest():
     assert len({source_digest(namespace["loss"]._scalar) for namespace in namespaces}) == 3
 
 
+def scaled_by_default(default):
+    @fl.elementwise(options={"scale": fl.Option(default, "a number", lambda scale: True)})
+    def scaled(pred, target, scale):
+        return scale * (pred - target)
+
+    return scaled
+
+
+def test_defaults_count_as_they_are():
+    """The kernels of small calls hold them, and the functions of these losses are the same."""
+    pred, target = np.float32([3.0]), np.float32([1.0])
+    losses = [scaled_by_default(scale) for scale in (1.0, 2.0, 1.0)]
+    assert losses[0]._scalar is not losses[1]._scalar
+    assert source_digest(losses[0]._scalar) == source_digest(losses[1]._scalar)
+    assert [loss(pred, target) for loss in losses] == [2.0, 4.0, 2.0]
+
+
 @fl.elementwise
 def of_this_module(pred, target):
     return pred - target
