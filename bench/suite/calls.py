@@ -59,6 +59,22 @@ class SmallCalls:
         self.call.value_and_grad(sample_weight=self.weight, grad_out=self.call.out)
 
 
+class InPlaceCalls:
+    """Calls with 320 elements whose gradient takes the place of a copy of the predictions."""
+
+    params = (["mse", "sigmoid_cross_entropy", "softmax_cross_entropy", "sparsemax"], DTYPES)
+    param_names = ("loss", "dtype")
+
+    def setup(self, name, dtype):
+        self.call = Call(name, dtype, "small")
+        self.pred = self.call.arrays[0].copy()
+        self.time_value_and_grad()
+
+    def time_value_and_grad(self, *_):
+        np.copyto(self.call.arrays[0], self.pred)
+        self.call.value_and_grad(grad_out=self.call.arrays[0])
+
+
 class ClassFirst:
     """Value and gradient of class-first arrays on one thread, beside the same rows side by side."""
 
