@@ -248,8 +248,9 @@ def small_call(harness: Harness) -> Iterator[Result]:
 def bare_entry(work: Work) -> Candidate:
     """Return the call of the compiled entry that a small call ends in."""
     arguments = work.pred, work.target, np.empty_like(work.pred)
-    limit = work.pred.size + 1
-    entry = _engine.softmax_entry(work.loss._scalar, False, True, (), limit, *arguments)
+    limit = 10 * work.pred.size  # more than enough
+    entry, value = _engine.softmax_entry(work.loss._scalar, False, True, (), limit, *arguments)
+    assert value is not None, "the entry has refused"
     return Candidate(lambda: entry(*arguments))
 
 

@@ -11,7 +11,7 @@ the cache.
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -253,9 +253,9 @@ def c_function(function: FunctionType, signature: Any, stored: bool) -> Any:
 def elementwise_entry(
     scalar: FunctionType, options: tuple[Any, ...], limit: int, *arrays: Any
 ) -> tuple[Function, float | None]:
-    """Return a way in for plain batches of an elementwise loss, of fewer elements than `limit`.
+    """Return a way in for plain batches of an elementwise loss, and its value for these arrays.
 
-    And what it gives for these arrays, as the other entries.
+    It is for fewer elements than `limit`.
     """
     bindings = {"driver": elementwise_kernel(scalar, True, False), "options": options}
     name = f"{scalar.__name__}.{source_digest(scalar)}"
@@ -302,7 +302,7 @@ def rowwise_entry(
         **_limits(limit, few, arrays),
     }
     name = f"{function.__name__}.{kind}.{source_digest(function)}"
-    return _entry(template, bindings, name, arrays)
+    return _entry(template, bindings, name if staged is None else f"{name}.{staged}", arrays)
 
 
 def _limits(limit: int, few: bool | None, arrays: tuple[Any, ...]) -> dict[str, int]:
@@ -351,6 +351,7 @@ class Launch:
     arguments: tuple[Any, ...]
     nanoseconds: float
     num_threads: int | None = None
+    form: Hashable = None  # of the arguments, if it has been found out
 
     def __call__(self) -> tuple[float, int]:
         """Return the reduced value and the driver's status."""
@@ -359,7 +360,7 @@ class Launch:
     def again(self, arguments: tuple[Any, ...]) -> tuple[float, int]:
         """Do the same with other arguments of the same types."""
         value, status = run(
-            self.kernel_of, self.variant, arguments, self.nanoseconds, self.num_threads
+            self.kernel_of, self.variant, arguments, self.nanoseconds, self.num_threads, self.form
         )
         return value, status
 
@@ -370,9 +371,10 @@ def run(
     arguments: tuple[Any, ...],
     nanoseconds: float,
     num_threads: int | None = None,
+    form: Hashable = None,
 ) -> Any:
     """Call the serial or the parallel kernel of a variant, as `_threads.run` sees fit."""
-    return _run(variant[0], kernel_of, variant, arguments, nanoseconds, num_threads)
+    return _run(variant[0], kernel_of, variant, arguments, nanoseconds, num_threads, form)
 
 
 @_explaining

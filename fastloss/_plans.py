@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from fastloss import _engine
+from fastloss._threads import form_of
 from fastloss._validate import Array
 
 INPUTS = frozenset({"sample_weight", "class_weight", "upstream"})
@@ -201,7 +202,7 @@ def _planned(call: Call, launch: Any, results: tuple[Any, ...]) -> Plan | None:
     value = None if isinstance(results[0], np.ndarray) else results[0]
     try:
         return Plan(
-            replace(launch, arguments=()),
+            replace(launch, arguments=(), form=form_of(launch.arguments)),
             [(array.shape, array.dtype, _order_of(array)) for array in new],
             constants,
             [_taken(made_of, pool) for made_of in tuples],

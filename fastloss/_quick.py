@@ -3,7 +3,7 @@
 On a batch of 32 rows the full checks would cost ten times what the loss does. The quick path of a
 loss is a function of its arrays and then a gradient (or None) for each input that gets one, which
 returns the mean loss, or None where the call is not that plain: the full checks then decide, errors
-included. Where the only gradient is the first array itself, it takes its place.
+included. Where there is a target and the gradient is the first array itself, it takes its place.
 
 Large batches are checked here; for small ones Numba's dispatch, which has to look at the types of
 its arguments anyway, is the check: an entry is compiled for one set of plain arrays, refuses others
@@ -28,6 +28,8 @@ from fastloss._validate import FLOATS, Array
 Options = dict[np.dtype[Any], tuple[Any, ...]]
 Quick = Callable[..., float | None]
 Variant = tuple[Any, ...]
+Form = tuple[Any, ...]
+"""What tells calls that compute different things, or on different types."""
 
 LABELS = frozenset(np.dtype(code) for code in "bBhHiIlLqQ")
 
@@ -43,13 +45,16 @@ def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Q
     def compiled(variant: Variant, limit: int, dtype: np.dtype[Any], *arrays: Array | None) -> Any:
         return _engine.elementwise_entry(scalar, options[dtype], limit, *arrays)
 
-    def run(variant: Variant, rough: float, pred: Array, target: Array, grad: Array | None) -> Any:
+    def run(
+        variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
+    ) -> Any:
         return _engine.run(
             _engine.elementwise_kernel,
             (scalar, True),
             (_unless(pred is grad, pred), target.ravel(), _unless(grad is None, grad), None, None,
              None, None, None, options[pred.dtype], math.nan, 1.0, None, None, None),
             rough,
+            form=form,
         )  # fmt: skip
 
     return _quick(nanoseconds, False, variant_of, compiled, run)
@@ -76,7 +81,9 @@ def softmax(
         own = options[dtype]
         return _engine.softmax_entry(scalar, *variant, own, limit, *arrays, curved=curved)
 
-    def run(variant: Variant, rough: float, pred: Array, target: Array, grad: Array | None) -> Any:
+    def run(
+        variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
+    ) -> Any:
         soft, _ = variant
         return _engine.run(
             _engine.softmax_kernel,
@@ -88,6 +95,7 @@ def softmax(
                 classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
             ),
             rough,
+            form=form,
         )  # fmt: skip
 
     return _quick(nanoseconds, True, variant_of, compiled, run)
@@ -125,7 +133,9 @@ def rows(
             function_of(dense), kind, staged, options[dtype], 1, hessians, form, limit, *arrays
         )
 
-    def run(variant: Variant, rough: float, pred: Array, target: Array, grad: Array | None) -> Any:
+    def run(
+        variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
+    ) -> Any:
         dense, kind, staged = variant
         source, flat = _unless(pred is grad, pred), target.ravel()
         if grad is not None and any(
@@ -143,6 +153,7 @@ def rows(
                 classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
             ),
             rough,
+            form=form,
         )  # fmt: skip
 
     return _quick(nanoseconds, True, variant_of, compiled, run)
@@ -168,6 +179,8 @@ def inputs(
     def quick(*arrays: Any) -> float | None:
         arrays = arrays[:count] if arrays[count] is None else arrays
         first = arrays[0]
+        if arrays[-1] is first and len(arrays) > 1:  # in place
+            return None
         for array in arrays:
             if type(array) is not np.ndarray or array.dtype != first.dtype:
                 return None
@@ -186,16 +199,17 @@ def inputs(
             return None
         rough = rough_time(nanoseconds, first.size, first.shape[0], first.itemsize)
         if rough >= _threads.PARALLEL_NANOSECONDS:
-            return run(rough, *arrays)
+            return run(rough, key, *arrays)
         if entry is not None:  # it has refused
             return None
         own, kind = options[first.dtype], _engine.kind_of_rows(function, False, has_few(first))
+        limit = -(-small // first.itemsize)
         entries[key], value = _engine.rowwise_entry(
-            function, kind, None, own, count, hessians, "none", small // first.itemsize, *arrays
+            function, kind, None, own, count, hessians, "none", limit, *arrays
         )
         return value
 
-    def run(rough: float, *arrays: Array) -> float | None:
+    def run(rough: float, form: Form, *arrays: Array) -> float | None:
         first, grads = arrays[0], arrays[count:]
         for k, grad in enumerate(grads):
             if any(np.may_share_memory(grad, array) for array in arrays[: count + k]):
@@ -210,6 +224,7 @@ def inputs(
                 rows=first.shape[0], classes=first.shape[1], inner=1, divisor=math.nan, scale=1.0,
             ),
             rough,
+            form=form,
         )  # fmt: skip
         return float(value)
 
@@ -250,15 +265,16 @@ def _quick(
         rows = pred.shape[0] if rowwise else 0
         rough = rough_time(nanoseconds, pred.size, rows, pred.itemsize)
         if rough >= _threads.PARALLEL_NANOSECONDS:
-            value, status = run(variant, rough, pred, target, grad)
+            value, status = run(variant, rough, key, pred, target, grad)
             return value if status == -1 else None
         if (key, variant) in known:  # it has refused
             return None
-        limit = small // pred.itemsize
+        limit = -(-small // pred.itemsize)
         entry, value = compiled(variant, limit, pred.dtype, source, target, grad)
         with adding:
-            entries[key] = *entries.get(key, ()), entry
-            known.add((key, variant))
+            if (key, variant) not in known:  # threads may meet here
+                entries[key] = *entries.get(key, ()), entry
+                known.add((key, variant))
         return value
 
     return quick

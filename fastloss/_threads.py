@@ -12,6 +12,7 @@ calls are timed, and where they take longer than one thread would, that goes on 
 (`Crowd`). Results do not depend on it, for they have the same bits for any number of threads.
 """
 
+import math
 import os
 import platform
 import sys
@@ -45,11 +46,14 @@ class Crowd:
     """
 
     LATE = 2.0
-    """Times the rough time of one thread, which is the most that it may take."""
+    """Times the rough time: what one thread takes at most, before that is known better."""
 
     PATIENCE, CHANCE = 1_000_000, 600_000
-    """Nanoseconds that calls may lose, and of these one call: others may interrupt it for any time,
-    and the next calls lose up to 0.4 ms before threads that have slept work as fast as others."""
+    """Nanoseconds: what calls may lose before a pause, and the most that one of them counts for.
+
+    Others may interrupt a call for any time, and the calls after a sleep lose up to 0.4 ms together
+    until the threads are awake.
+    """
 
     CALLS = 4
     """Of a pause, at least."""
@@ -73,7 +77,8 @@ class Crowd:
         It would take, at most, as many times as long as there were threads.
         """
         serial = self._serial.get(kind, self.LATE)
-        self._serial[kind] = min(serial, threads * took / rough)
+        guess = math.inf if threads == 1 else self.LATE  # which no longer counts if it is measured
+        self._serial[kind] = min(self._serial.get(kind, guess), threads * took / rough)
         if threads == 1:
             return
         self._lost += min(took - rough * serial, self.CHANCE)
@@ -95,13 +100,15 @@ def run(
     arguments: tuple[Any, ...],
     nanoseconds: float,
     num_threads: int | None,
+    form: Hashable = None,
 ) -> Any:
     """Call the serial or the parallel kernel of a variant, whichever suits the amount of work.
 
     Both give the same bits. The parallel one is left aside where it would be dangerous: while
     another Python thread is inside a parallel region (Numba's workqueue layer would abort the
-    process), and in a forked child of a process whose pool was running (libgomp would). Returns the
-    kernel's reduced value and its status, -1 for success.
+    process), and in a forked child of a process whose pool was running (libgomp would). The form of
+    the arguments is found out unless it is given. Returns the kernel's reduced value and its
+    status, -1 for success.
     """
     if nanoseconds < PARALLEL_NANOSECONDS or num_threads == 1 or _serial_only:
         return kernel_of(*variant, False)(*arguments)
@@ -116,7 +123,8 @@ def run(
         if numba.threading_layer() == "workqueue" and len(sys._current_frames()) > 1:
             # Another thread, even one that Python's threading does not know, may hold the pool.
             return kernel_of(*variant, False)(*arguments)
-        kind = kernel_of, variant, _dtype_of(arguments[0]), int(nanoseconds).bit_length()
+        form = form_of(arguments) if form is None else form
+        kind = kernel_of, variant, form, int(nanoseconds).bit_length()
         alone = _crowd.goes_alone(perf_counter_ns())
         kernel = kernel_of(*variant, not alone)
         compiled = len(kernel.overloads)
@@ -129,17 +137,24 @@ def run(
             end = perf_counter_ns()
             if threads != before:
                 numba.set_num_threads(before)
-        # One that has compiled or loaded its kernel, or refused its arguments, is not judged.
-        if result[1] == -1 and len(kernel.overloads) == compiled:
+        # A call that has compiled or loaded its kernel, that has refused its arguments, or in which
+        # nothing counts, is not judged.
+        value, status = result
+        if status == -1 and value != 0.0 and len(kernel.overloads) == compiled:
             _crowd.took(kind, nanoseconds, 1 if alone else threads, end - start, end)
         return result
     finally:
         _pool.release()
 
 
-def _dtype_of(first: Any) -> Any:
-    """Return the dtype of a kernel's first argument: an array, a tuple of them, or neither."""
-    return getattr(first[-1] if type(first) is tuple else first, "dtype", None)
+def form_of(arguments: tuple[Any, ...]) -> Hashable:
+    """Return what tells a kernel's calls from those that compute other things: all their types."""
+    return tuple(
+        [
+            form_of(x) if isinstance(x, tuple) else getattr(x, "dtype", None) or type(x)
+            for x in arguments
+        ]
+    )
 
 
 def current_threads() -> int:

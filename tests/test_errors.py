@@ -330,10 +330,30 @@ def test_a_label_outside_names_its_row_and_writes_nothing(loss, rows):
             )
             assert f"expected a class in [0, {CLASSES}) or ignore_index=-100" in message
             assert (buffer == SENTINEL).all(), bad
-    # In place, the logits stay.
-    with pytest.raises(IndexError):
-        loss.value_and_grad(buffer, np.full(rows, -1), grad_out=buffer)
-    assert (buffer == SENTINEL).all()
+
+
+@pytest.mark.parametrize(
+    "loss", [fl.softmax_cross_entropy, fl.nll, fl.multi_margin], ids=lambda loss: loss.name
+)
+@pytest.mark.parametrize("rows", [65, 9000])
+def test_a_label_outside_leaves_the_predictions_of_calls_in_place(loss, rows):
+    pred, labels = loss.sample(np.random.default_rng(0), "float32", (rows, CLASSES))
+    before = pred.copy()
+    labels[-1] = CLASSES
+    for _ in range(2):
+        with pytest.raises(IndexError, match=f"is {CLASSES} at row {rows - 1}"):
+            loss.value_and_grad(pred, labels, grad_out=pred)
+        assert (pred == before).all()
+
+
+@pytest.mark.parametrize(
+    "loss", [fl.softmax_cross_entropy, fl.dice, fl.kl_div], ids=lambda loss: loss.name
+)
+def test_one_array_as_prediction_target_and_gradient(loss):
+    both = np.full((65, CLASSES), 1 / CLASSES, "f4")
+    with pytest.raises(ValueError, match="overlapping"):
+        loss.value_and_grad(both, both, grad_out=both)
+    assert (both == np.float32(1 / CLASSES)).all()
 
 
 @every_softmax

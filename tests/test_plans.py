@@ -6,7 +6,7 @@ import weakref
 
 import numpy as np
 import pytest
-from conftest import assert_same_bits, assert_within, every_loss, weight_shape
+from conftest import LOSSES, assert_same_bits, assert_within, every_loss, weight_shape
 
 import fastloss as fl
 from fastloss import _call, _plans
@@ -263,7 +263,19 @@ def test_planned_calls_in_place(loss, rng, monkeypatch):
             fl.mse.value_and_grad(shared[:17], shared[9:26], grad_out=shared[:17], reduction="sum")
 
 
-@every_loss
+@fl.rowwise
+def of_rows(row, label, grad):
+    """Return the squared distance of a row's entry from 1, by a function of this file."""
+    apart = row[label] - 1
+    if grad is not None:
+        grad[:] = 0
+        grad[label] = 2 * apart
+    return apart * apart
+
+
+@pytest.mark.parametrize(
+    "loss", [*LOSSES, fl.nll, fl.dice, fl.multi_margin, of_rows], ids=lambda loss: loss.name
+)
 @pytest.mark.parametrize("shape", [(17, 5), (17, 300), (9000, 5)], ids=str)
 def test_plain_calls_in_place_are_quick(loss, shape, rng, monkeypatch):
     checked = count_full_checks(monkeypatch)
@@ -276,14 +288,21 @@ def test_plain_calls_in_place_are_quick(loss, shape, rng, monkeypatch):
         assert_same_bits(pred, expected, f"call {number}")
 
 
-@pytest.mark.parametrize("loss", [fl.softmax_cross_entropy, fl.softmax_focal], ids=repr)
+@pytest.mark.parametrize(
+    "loss",
+    [fl.softmax_cross_entropy, fl.softmax_focal, fl.categorical_cross_entropy, fl.kl_div],
+    ids=lambda loss: loss.name,
+)
 @pytest.mark.parametrize("classes", [5, 40])
-def test_plain_calls_in_place_with_dense_targets(loss, classes, rng):
+def test_plain_calls_in_place_with_dense_targets(loss, classes, rng, monkeypatch):
+    checked = count_full_checks(monkeypatch)
     for number in range(2):
         pred, _ = loss.sample(rng, "float32", (17, classes))
         target = rng.dirichlet(np.ones(classes), 17).astype("f4")
         value, expected = loss.value_and_grad(pred, target)
+        del checked[:]
         assert loss.value_and_grad(pred, target, grad_out=pred)[0] == pytest.approx(value, rel=1e-7)
+        assert len(checked) == (loss is fl.softmax_focal and number < 2)  # it copies the logits
         assert_within(pred, expected, 2 * np.spacing(abs(expected)), f"call {number}")
 
 

@@ -285,6 +285,8 @@ def test_threads_that_are_waited_for_are_left_aside():
     waking = [(1.0, 1.4), (1.0, 1.2), (1.0, 1.1)]
     assert crowd_after(*[busy] * 6, *waking, *[free] * 9) == "221111" + "2" * 12
     assert crowd_after(*[busy] * 6, *[(1.0, 1.3)] * 9) == "221111" + "2222" + "11111"
+    # What one thread has taken counts, however much longer it is than what was thought.
+    assert crowd_after(*[(14.0, 7.5)] * 30) == "22" + "1111" + "2" * 24
     # As long as nothing is known of one thread, a call may take longer than was thought. Then a
     # call of two that takes more than twice as long as another one is late.
     slow = [(1.9, 1.9)]
@@ -306,17 +308,17 @@ def test_a_call_that_goes_alone_gives_the_same_bits(monkeypatch):
 
 
 def test_late_calls_are_followed_by_serial_ones(monkeypatch):
-    """But not the call that compiles the kernel, nor those that it refuses, however long."""
+    """But not the call that compiles the kernel, nor those that compute nothing, however long."""
     clock, asked = [0], []
 
     class Kernel:
         def __init__(self):
             self.overloads = {}
 
-        def __call__(self, array, status):
+        def __call__(self, array, value, status):
             clock[0] += 10**9
             self.overloads[array.dtype] = "compiled by the first call"
-            return 0.0, status
+            return value, status
 
     kernels = {False: Kernel(), True: Kernel()}
 
@@ -324,13 +326,22 @@ def test_late_calls_are_followed_by_serial_ones(monkeypatch):
         asked.append(parallel)
         return kernels[parallel]
 
-    def calls(count, status):
+    def calls(count, value, status):
         asked.clear()
         for _ in range(count):
-            _threads.run(kernel_of, ("loss",), (np.zeros(1), status), 1e5, 2)
+            _threads.run(kernel_of, ("loss",), (np.zeros(1), value, status), 1e5, 2)
         return asked
 
     monkeypatch.setattr(_threads, "_crowd", Crowd())
     monkeypatch.setattr(_threads, "perf_counter_ns", lambda: clock[0])
-    assert calls(5, OVERLAP) == [True] * 5
-    assert calls(2 + Crowd.CALLS + 1, -1) == [True] * 2 + [False] * Crowd.CALLS + [True]
+    assert calls(5, 1.0, OVERLAP) == [True] * 5  # refused
+    assert calls(5, 0.0, -1) == [True] * 5  # nothing counts
+    assert calls(2 + Crowd.CALLS + 1, 1.0, -1) == [True] * 2 + [False] * Crowd.CALLS + [True]
+
+
+def test_calls_that_compute_other_things_are_judged_apart():
+    """Value, gradient and types tell them apart, also in tuples, and not the sizes of arrays."""
+    x, y, k = np.zeros(3, "f4"), np.zeros(3, "f8"), np.zeros(3, int)
+    forms = [(x, None), (x, x), (y, y), (None, x), (None, y), ((x,), (None,)), ((x,), (x,)), (x, k)]
+    assert len(set(map(_threads.form_of, forms))) == len(forms)
+    assert _threads.form_of((x, 1.5, (k,))) == _threads.form_of((x[:1], 2.5, (k[:2],)))

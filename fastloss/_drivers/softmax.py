@@ -42,7 +42,10 @@ fewest: Any = None
 most: Any = None
 
 BLOCK = 4096
-"""Elements per block at least, the unit of parallel work and of the ordered sum."""
+"""Entries per block at least, those that rows count for among them.
+
+A block is the unit of parallel work and of the ordered sum.
+"""
 
 PLENTY = 64
 """Blocks that keep many threads busy: batches of more have blocks of up to four times the size."""
@@ -64,10 +67,10 @@ TABLE = 3 * MAX_BLOCKS
 def rows_of_block(rows, classes):
     """Return the rows of a block, which depend on the batch alone, not on the threads."""
     row = classes + ROW_ENTRIES
-    elements = rows * row // PLENTY
-    elements = elements if elements > BLOCK else BLOCK
-    elements = elements if elements < 4 * BLOCK else 4 * BLOCK
-    step, least = elements // row, rows // MAX_BLOCKS + 1
+    entries = rows * row // PLENTY
+    entries = entries if entries > BLOCK else BLOCK
+    entries = entries if entries < 4 * BLOCK else 4 * BLOCK
+    step, least = entries // row, rows // MAX_BLOCKS + 1
     return step if step > least else least
 
 
