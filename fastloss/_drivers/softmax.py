@@ -15,6 +15,7 @@ from fastloss._drivers.common import (
     fits,
     inlined,
     place_of_row,
+    two_sum,
     weight_of_mix,
     weight_of_row,
 )  # fmt: skip
@@ -138,14 +139,16 @@ def scan_mixed(
                     if outside < 0 and other == OUTSIDE:
                         outside = start + i
     if dense is not None:
-        masses, row = on_stack(np.float64, LANES), start
+        masses, row, lost = on_stack(np.float64, LANES), start, 0.0
         while row < stop:
             size = masses_of_rows(dense, class_weight, classes, inner, row, stop, masses)
             for i in range(size):
                 weight = weight_of_row(sample_weight, None, 0, row + i)
                 row_mass = masses[i] * weight if weight != 0.0 else 0.0
-                mass += row_mass if abs(row_mass) < np.inf else 0.0
+                row_mass = row_mass if abs(row_mass) < np.inf else 0.0
+                mass, lost = two_sum(mass, lost, row_mass)  # equal ones all round the same way
             row += size
+        mass += lost if lost == lost else 0.0
     return mass, outside
 
 
