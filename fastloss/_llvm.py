@@ -2,13 +2,13 @@
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic, overload
 from numba.np.arrayobj import populate_array
 
-from fastloss._jit import INLINED, MATHEMATICS
+from fastloss._jit import INLINED
 from fastloss._machine_code import make_block, make_part
 from fastloss._vectors import floats_of
 
@@ -313,12 +313,3 @@ def _put_first(option, value, options):
     if isinstance(option, types.NoneType):
         return lambda option, value, options: options
     return lambda option, value, options: (value, *options)
-
-
-@njit(**MATHEMATICS)
-def in_order(numbers):
-    """Return the sum from first to last: without `reassoc`, every driver adds in the same order."""
-    total = 0.0
-    for i in range(numbers.size):
-        total += numbers[i]
-    return total

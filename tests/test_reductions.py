@@ -1,5 +1,7 @@
 """Values and derivatives: the three kinds of call, reductions, weights, buffers, no-weight rows."""
 
+import math
+
 import numba
 import numpy as np
 import pytest
@@ -202,6 +204,19 @@ def test_in_place_gives_the_same_gradient(loss, classes, rng):
             assert_agrees(loss, (in_place, np.ascontiguousarray(gradient)), pred, target)
         else:
             assert_within(gradient, expected, 2 * np.spacing(abs(expected)), f"{loss.name} {name}")
+
+
+@pytest.mark.parametrize("name", ["mse", "nll", "softmax_cross_entropy"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_total_of_equal_weights_is_right(name, dense, rng):
+    """They all round the same way: added one by one, so many are 100 ulp off."""
+    loss = fl.categorical_cross_entropy if dense and name == "nll" else fl.losses()[name]
+    arrays = loss.sample(rng, "float64", (30_000, 4))
+    if dense:
+        arrays = arrays[0], rng.dirichlet(np.ones(4), 30_000)
+    weight = np.full(weight_shape(loss, arrays[0]), 1.00001)
+    mean, total = (loss(*arrays, sample_weight=weight, reduction=x) for x in ("mean", "sum"))
+    assert total / mean == pytest.approx(math.fsum(weight.flat), rel=4 * np.finfo(float).eps)
 
 
 # Rows without weight

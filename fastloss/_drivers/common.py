@@ -59,6 +59,13 @@ LANES = 64
 ROW_ENTRIES = 8
 """What a row takes beside its entries, in the time of as many."""
 
+PART = 256
+"""Weights whose sum, in vectors, is added to that of others without loss.
+
+Equal numbers, such as weights often are, all round the same way: a sum of 100,000 of them by 8
+lanes was 250 units in the last place wrong.
+"""
+
 IGNORED = -1
 OUTSIDE = -2
 
@@ -205,11 +212,26 @@ def two_sum(whole, lost, part):
 
 
 @njit(**MATHEMATICS)
+def settled(whole, lost):
+    """Return a sum with what rounding took put back; an infinite one, whose loss is NaN, stays."""
+    corrected = whole + lost
+    return corrected if corrected == corrected else whole
+
+
+@inlined
 def settle(whole, lost, i):
-    """Put back into whole[i] what rounding took; an infinite sum, whose loss is NaN, stays."""
+    """Put back into whole[i] what rounding took."""
     i = np.uintp(i)
-    corrected = whole[i] + lost[i]
-    whole[i] = corrected if corrected == corrected else whole[i]
+    whole[i] = settled(whole[i], lost[i])
+
+
+@njit(**MATHEMATICS)
+def in_order(numbers):
+    """Return the sum from first to last: without `reassoc`, every driver adds in the same order."""
+    whole, lost = 0.0, 0.0
+    for i in range(numbers.size):
+        whole, lost = two_sum(whole, lost, numbers[i])
+    return settled(whole, lost)
 
 
 @inlined

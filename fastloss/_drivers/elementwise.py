@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from fastloss._drivers.common import PART, in_order, settled, two_sum
 from fastloss._jit import INLINED, LOOPS
 from fastloss._llvm import (
     OVERLAP,
     either,
     flattened,
-    in_order,
     on_stack,
     overlaps,
     own_function,
@@ -162,11 +162,14 @@ def total_weight(weight, size):
     """Return the sum of the weights over `size` elements."""
     own_function()
     values = weight[0]
-    total = 0.0
-    for i in range(values.size):
-        value = np.float64(values[i])
-        total += value if abs(value) < np.inf else 0.0
-    return total * (np.float64(size) / np.float64(values.size))
+    total, lost = 0.0, 0.0
+    for first in range(0, values.size, PART):
+        here, part = part_of(values, first, min(PART, values.size - first)), 0.0
+        for i in range(here.size):
+            value = np.float64(here[i])
+            part += value if abs(value) < np.inf else 0.0
+        total, lost = two_sum(total, lost, part)
+    return settled(total, lost) * (np.float64(size) / np.float64(values.size))
 
 
 def elementwise_driver(

@@ -16,7 +16,15 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from fastloss._drivers.common import arguments_of, fits, inlined, live_weight, put, weighed
+from fastloss._drivers.common import (
+    arguments_of,
+    fits,
+    in_order,
+    inlined,
+    live_weight,
+    put,
+    weighed,
+)
 from fastloss._drivers.elementwise import total_weight
 from fastloss._drivers.softmax import MAX_BLOCKS, TABLE, rows_of_block, scan
 from fastloss._jit import INLINED
@@ -24,7 +32,6 @@ from fastloss._llvm import (
     either,
     flattened,
     hold,
-    in_order,
     on_stack,
     overlaps,
     own_function,

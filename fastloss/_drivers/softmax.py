@@ -8,13 +8,16 @@ from numba import njit, prange
 from fastloss._drivers.common import (
     LANES,
     OUTSIDE,
+    PART,
     ROW_ENTRIES,
     TILE_CLASSES,
     arguments_of,
     class_of_label,
     fits,
+    in_order,
     inlined,
     place_of_row,
+    settled,
     two_sum,
     weight_of_mix,
     weight_of_row,
@@ -25,7 +28,6 @@ from fastloss._llvm import (
     OVERLAP,
     either,
     flattened,
-    in_order,
     on_stack,
     overlaps,
     own_function,
@@ -110,27 +112,32 @@ def scan_mixed(
     not see it: Numba writes it as a difference, which LLVM folds to 0 under `reassoc`.)
     """
     own_function()
-    mass = 0.0
+    mass, lost = 0.0, 0.0
     outside = -1
     if labels is not None:
-        here = part_of(labels, start, stop - start)
-        others_here = part_of(others, start, stop - start)
-        weights = part_of(sample_weight, start, stop - start)
         strangers = 0
-        for i in range(here.size):
-            label = class_of_label(here[i], ignore_index, classes)
-            strangers += 1 if label == OUTSIDE else 0
-            if mix is None:
-                weight = weight_of_row(weights, class_weight, label, i) if label >= 0 else 0.0
-            else:
-                other = class_of_label(others_here[i], ignore_index, classes)
-                strangers += 1 if other == OUTSIDE else 0
-                weight = 0.0
-                if label >= 0 and other >= 0:
-                    weight = weight_of_row(weights, None, label, i)
-                    weight *= weight_of_mix(class_weight, label, other, mix)
-            mass += weight if abs(weight) < np.inf else 0.0
+        for first in range(start, stop, PART):
+            here = part_of(labels, first, min(PART, stop - first))
+            others_here = part_of(others, first, here.size)
+            weights = part_of(sample_weight, first, here.size)
+            part = 0.0
+            for i in range(here.size):
+                label = class_of_label(here[i], ignore_index, classes)
+                strangers += 1 if label == OUTSIDE else 0
+                if mix is None:
+                    weight = weight_of_row(weights, class_weight, label, i) if label >= 0 else 0.0
+                else:
+                    other = class_of_label(others_here[i], ignore_index, classes)
+                    strangers += 1 if other == OUTSIDE else 0
+                    weight = 0.0
+                    if label >= 0 and other >= 0:
+                        weight = weight_of_row(weights, None, label, i)
+                        weight *= weight_of_mix(class_weight, label, other, mix)
+                part += weight if abs(weight) < np.inf else 0.0
+            mass, lost = two_sum(mass, lost, part)
         if strangers:
+            here = part_of(labels, start, stop - start)
+            others_here = part_of(others, start, stop - start)
             for i in range(here.size):
                 if outside < 0 and class_of_label(here[i], ignore_index, classes) == OUTSIDE:
                     outside = start + i
@@ -139,17 +146,16 @@ def scan_mixed(
                     if outside < 0 and other == OUTSIDE:
                         outside = start + i
     if dense is not None:
-        masses, row, lost = on_stack(np.float64, LANES), start, 0.0
+        masses, row = on_stack(np.float64, LANES), start
         while row < stop:
             size = masses_of_rows(dense, class_weight, classes, inner, row, stop, masses)
             for i in range(size):
                 weight = weight_of_row(sample_weight, None, 0, row + i)
                 row_mass = masses[i] * weight if weight != 0.0 else 0.0
                 row_mass = row_mass if abs(row_mass) < np.inf else 0.0
-                mass, lost = two_sum(mass, lost, row_mass)  # equal ones all round the same way
+                mass, lost = two_sum(mass, lost, row_mass)
             row += size
-        mass += lost if lost == lost else 0.0
-    return mass, outside
+    return settled(mass, lost), outside
 
 
 @njit(**LOOPS)
