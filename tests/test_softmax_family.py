@@ -580,3 +580,33 @@ def test_any_byte_that_is_not_0_is_true(classes, rng):
             expected = loss.value_and_grad(given[0], given[1] != 0)
             assert value == expected[0]
             assert_same_bits(grad, expected[1], loss.name)
+
+
+@pytest.mark.parametrize("target", ["labels", "dense"])
+@pytest.mark.parametrize("classes", [70, 300, 2100])
+def test_a_row_does_not_notice_the_next(classes, target, rng):
+    """The largest logit of a row is found while the row before is at work, if that one counts."""
+    logits = 5 * rng.standard_normal((40, classes))
+    labels = rng.integers(classes, size=40)
+    weights = rng.choice([0.0, 1.0, 2.0], 40)
+    for row, value in ((3, np.nan), (4, np.inf), (9, -np.inf)):
+        logits[row, rng.integers(classes)] = value
+    logits[11], labels[[6, 7, 20]] = -np.inf, -100
+    if target == "dense":
+        labels = rng.dirichlet(np.ones(classes), 40)
+    options = {"reduction": "none", "sample_weight": weights}
+    losses, gradient = fl.softmax_cross_entropy.value_and_grad(logits, labels, **options)
+    in_place = logits.copy()
+    again, _ = fl.softmax_cross_entropy.value_and_grad(
+        in_place, labels, grad_out=in_place, **options
+    )
+    assert_same_bits(again, losses)
+    assert_same_bits(in_place, gradient)
+    for row in range(40):
+        here = slice(row, row + 1)
+        options["sample_weight"] = weights[here]
+        one_loss, one = fl.softmax_cross_entropy.value_and_grad(
+            logits[here], labels[here], **options
+        )
+        assert_same_bits(one_loss, losses[here], f"loss of row {row}")
+        assert_same_bits(one, gradient[here], f"gradient of row {row}")

@@ -40,17 +40,21 @@ GUARD = 32  # entries on either side of a row, which nothing may touch
 
 
 @njit(**CALLED)
-def apply(x, label, powers, factor):
-    """Return the largest entry and the sum of the others' powers; multiply the powers at last."""
+def apply(x, label, powers, factor, following):
+    """Return the largest entry, the sum of the others' powers, and the next row's largest entry.
+
+    At last multiply the powers.
+    """
     top = largest_entry(x, None)
-    rest = powers_but_one(x, top, None, None, label, powers)
+    rest, ahead = powers_but_one(x, top, None, None, label, powers, following)
     multiply(powers, factor)
-    return top, rest
+    return top, rest, ahead
 
 
 @njit(**CALLED)
 def tempered_sum(x, label, temperature):
-    return powers_but_one(x, largest_entry(x, None), temperature, None, label, None)
+    rest, _ = powers_but_one(x, largest_entry(x, None), temperature, None, label, None, None)
+    return rest
 
 
 @njit(**CALLED)
@@ -83,8 +87,9 @@ def test_passes_over_rows_of_every_length(dtype, in_place, rng):
         label = int(rng.integers(length))
         row, whole = guarded(values)
         powers, around = (row, whole) if in_place else guarded(np.zeros(length, dtype))
-        top, rest = apply(row, label, powers, kind(0.5))
-        assert top == values.max()
+        following = rng.standard_normal(length).astype(dtype) - 9
+        top, rest, ahead = apply(row, label, powers, kind(0.5), following)
+        assert (top, ahead) == (values.max(), following.max())
         true = np.exp(values.astype(np.longdouble) - values.max())
         np.testing.assert_allclose(powers, true / 2, rtol=16 * epsilon, err_msg=str(length))
         others = np.delete(true, label).sum()
@@ -106,7 +111,7 @@ def test_a_nan_reaches_the_sum_wherever_it_is(dtype, rng):
             values[place] = np.nan
             label = (place + 1) % length
             powers = np.empty_like(values)
-            _, rest = apply(values, label, powers, np.dtype(dtype).type(1))
+            _, rest, _ = apply(values, label, powers, np.dtype(dtype).type(1), values)
             assert np.isnan(rest), (length, place)
             assert np.isnan(powers[place])
 

@@ -43,7 +43,7 @@ def powers_of_rivals(x, top, label, scale, powers):
     """Return the sum of the rivals' powers, relative to the largest rival; see `powers_but_one`."""
     T = type(x[0])
     shift = top if top != T(-np.inf) else T(0)  # all rivals masked, or none there
-    return powers_but_one(x, shift, None, scale, label, powers)
+    return powers_but_one(x, shift, None, scale, label, powers, None)[0]
 
 
 @inlined

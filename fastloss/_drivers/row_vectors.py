@@ -15,6 +15,7 @@ from fastloss._math import exp_nonpositive
 from fastloss._vector_memory import (
     lanes_with,
     load,
+    load_like,
     load_short,
     load_some,
     store,
@@ -33,6 +34,7 @@ from fastloss._vectors import (
     spread,
     sum_of_lanes,
     sum_of_registers,
+    widened,
     with_lane,
     zeros,
 )
@@ -151,10 +153,21 @@ def power_of(x, top, temperature, scale):
 
 
 @inlined
-def powers_but_one(x, top, temperature, scale, label, powers):
+def raised(largest, following, i):
+    """Return the larger numbers of a vector and of the entries of a row from i on, if it is one."""
+    if following is None:
+        return largest
+    return larger(largest, load_like(following, i, largest))
+
+
+@inlined
+def powers_but_one(x, top, temperature, scale, label, powers, following):
     """Return the sum of the powers (see `power_of`) in float64, the label's left out.
 
-    All of them, the label's too, are stored in `powers`, which may be x, unless that is None.
+    All of them, the label's too, are stored in `powers`, which may be x, unless that is None. The
+    second result is the `largest_entry` of the row that follows, unless that is None. The units for
+    products are what exponentials wait for, so that it is found at next to no cost; and meanwhile
+    that row comes into the cache.
     """
     T = type(x[0])
     lanes = lanes_of(x)
@@ -162,8 +175,10 @@ def powers_but_one(x, top, temperature, scale, label, powers):
         e = power_of(load_short(x, T(-np.inf)), top, temperature, scale)
         if powers is not None:
             store_short(powers, e)
-        return np.float64(sum_of_lanes(add_lanes(spread(T(0), 1), e, 0, label)))
-    end, rest, i = load(x, x.size - lanes, 1), 0.0, 0
+        rest = np.float64(sum_of_lanes(add_lanes(spread(T(0), 1), e, 0, label)))
+        return rest, top if following is None else largest_entry(following, None)
+    end, rest, i = load(x, x.size - lanes, 1), widened(spread(T(0), 1)), 0
+    largest, largest_four = spread(T(-np.inf), 1), spread(T(-np.inf), 4)
     for first in range(0, x.size, PIECE):
         last = min(first + PIECE, x.size)
         four = spread(T(0), 4)
@@ -172,6 +187,7 @@ def powers_but_one(x, top, temperature, scale, label, powers):
             if powers is not None:
                 store(powers, i, e)
             four = add_lanes(four, e, 0, label - i)
+            largest_four = raised(largest_four, following, i)
             i += 4 * lanes
         one = sum_of_registers(four)
         while i < last:
@@ -182,9 +198,10 @@ def powers_but_one(x, top, temperature, scale, label, powers):
             if powers is not None:
                 store(powers, start, e)
             one = add_lanes(one, e, i - start, label - start)
+            largest = raised(largest, following, start)
             i += lanes
-        rest += np.float64(sum_of_lanes(one))
-    return rest
+        rest = rest + widened(one)
+    return sum_of_lanes(rest), largest_lane(larger(largest, largest_register(largest_four)))
 
 
 @inlined

@@ -32,6 +32,8 @@ from fastloss._vectors import (
     in_row,
     is_lane,
     lanes_of,
+    larger,
+    largest_lane,
     spread,
     sum_of_lanes,
     widened,
@@ -45,7 +47,7 @@ GROUP = 16
 VECTORS = 16
 """Vectors that are summed in the array's own precision before the sums move on to float64."""
 
-GROUP_CLASSES = 1024
+GROUP_CLASSES = 2048
 """Classes of all rows of a group at most, unless it is a single one: they stay in the L1 cache."""
 
 
@@ -75,7 +77,7 @@ def hard_rows(
         on_stack(T, GROUP), on_stack(T, GROUP), on_stack(np.float64, GROUP),
     )  # fmt: skip
     group = min(GROUP, max(1, GROUP_CLASSES // classes))
-    loss_sum = 0.0
+    loss_sum, ahead = 0.0, T(np.nan)  # the next row's largest logit, if it is known
     for first in range(start, stop, group):
         rows = min(group, stop - first)
         for r in range(rows):
@@ -84,16 +86,17 @@ def hard_rows(
             )
             places[r] = max(label, 0)
             tops[r], gaps[r], rests[r] = T(0), T(0), 0.0  # of a row that does not count
-            if weights[r] != 0.0:
-                x = part_of(source, (first + r) * classes, classes)
-                tops[r] = largest_entry(x, None)
-                gaps[r] = apart(tops[r], x[np.uintp(label)], temperature)
         for r in range(rows):
+            known, ahead = ahead, T(np.nan)
             if weights[r] != 0.0:
                 x = part_of(source, (first + r) * classes, classes)
                 g = part_of(grad, (first + r) * classes, classes)
-                free = unless(accumulate, g)
-                rests[r] = powers_but_one(x, tops[r], temperature, None, places[r], free)
+                following = part_of(source, min(first + r + 1, stop - 1) * classes, classes)
+                tops[r] = largest_entry(x, None) if np.isnan(known) else known
+                gaps[r] = apart(tops[r], x[np.uintp(places[r])], temperature)
+                rests[r], ahead = powers_but_one(
+                    x, tops[r], temperature, None, places[r], unless(accumulate, g), following
+                )
 
         for r in range(rows):  # those that do not count too: their results are not looked at
             weight, rest, own = weights[r], rests[r], np.float64(exp_nonpositive(-gaps[r]))
@@ -178,14 +181,17 @@ def masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, 
 
 
 @inlined
-def soft_sums(x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, temperature):
+def soft_sums(
+    x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, temperature, following
+):  # fmt: skip
     """Return the five sums of a row, and store its powers unless `powers` is None.
 
     They are the powers but for those of the largest logits, the number of these, the masses of the
-    targets apart in the same way, and the gap.
+    targets apart in the same way, and the gap. The sixth result is the `largest_entry` of the row
+    that follows, as in `powers_but_one`.
     """
     T, lanes = type(x[0]), lanes_of(x)
-    zero = spread(T(0), 1)
+    zero, largest = spread(T(0), 1), spread(T(-np.inf), 1)
     rest, mass_rest, mass_tops, gap, tops = (
         widened(zero), widened(zero), widened(zero), widened(zero), 0,
     )  # fmt: skip
@@ -195,6 +201,7 @@ def soft_sums(x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, t
             there = x.size - i
             below = apart(load_some(x, i, 1, there, T(-np.inf)), top, temperature)
             e = exp_nonpositive(below)
+            largest = larger(largest, load_some(following, i, 1, there, T(-np.inf)))
             a = masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T)
             store_some(powers, i, e, there)
             is_top = e == T(1)
@@ -210,7 +217,7 @@ def soft_sums(x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, t
         )
     return (
         sum_of_lanes(rest), np.float64(tops), sum_of_lanes(mass_rest), sum_of_lanes(mass_tops),
-        sum_of_lanes(gap),
+        sum_of_lanes(gap), largest_lane(largest),
     )  # fmt: skip
 
 
@@ -281,7 +288,7 @@ def soft_rows(
     )  # fmt: skip
     factors, minuses, inverses = on_stack(T, GROUP), on_stack(T, GROUP), on_stack(T, GROUP)
     group = min(GROUP, max(1, GROUP_CLASSES // classes))
-    loss_sum = 0.0
+    loss_sum, ahead = 0.0, T(np.nan)  # the next row's largest logit, if it is known
     for first in range(start, stop, group):
         rows = min(group, stop - first)
         for r in range(rows):
@@ -293,15 +300,17 @@ def soft_rows(
                 weights[r] = weights[r] if other_hits[r] >= 0 else 0.0
             top[r], rest[r], tops[r] = T(0), 0.0, 1.0  # of a row that does not count
             mass_rest[r], mass_tops[r], gap[r] = 0.0, 0.0, 0.0
-            if weights[r] != 0.0:
-                top[r] = largest_entry(part_of(source, (first + r) * classes, classes), None)
         for r in range(rows):
+            known, ahead = ahead, T(np.nan)
             if weights[r] != 0.0:
-                rest[r], tops[r], mass_rest[r], mass_tops[r], gap[r] = soft_sums(
-                    part_of(source, (first + r) * classes, classes),
-                    part_of(dense, (first + r) * classes, classes),
+                x = part_of(source, (first + r) * classes, classes)
+                following = part_of(source, min(first + r + 1, stop - 1) * classes, classes)
+                top[r] = largest_entry(x, None) if np.isnan(known) else known
+                rest[r], tops[r], mass_rest[r], mass_tops[r], gap[r], ahead = soft_sums(
+                    x, part_of(dense, (first + r) * classes, classes),
                     unless(accumulate, part_of(grad, (first + r) * classes, classes)),
                     top[r], hits[r], other_hits[r], mix, class_weight, smoothing, temperature,
+                    following,
                 )  # fmt: skip
 
         for r in range(rows):  # those that do not count too: their results are not looked at

@@ -50,7 +50,7 @@ BLOCK = 4096
 A block is the unit of parallel work and of the ordered sum.
 """
 
-PLENTY = 64
+PLENTY = 32
 """Blocks that keep many threads busy: batches of more have blocks of up to four times the size."""
 
 NEARLY = 2.0**-10
