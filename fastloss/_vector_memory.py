@@ -158,6 +158,7 @@ def _number_of_first(context, builder, signature, arguments):
 def load_some(typing_context, array, i, registers, size, filling):
     """Return the vector that begins at entry i; the lanes from `size` on have `filling`.
 
+    It fills so many `registers` (a literal, or a vector that fills as many).
     Its numbers are of the type of `filling`: integers and bools are converted, and then it is 0
     that is filled in. If the array is None, so is the vector. Of columns `size` is not looked at.
     """
@@ -166,7 +167,10 @@ def load_some(typing_context, array, i, registers, size, filling):
         return nothing, lambda context, *others: context.get_dummy_value()
     if isinstance(array, Columns):
         return _loading(Vector(array.dtype, across=True), array, registers, types.intp, filling)
-    kind = Vector(filling, registers.literal_value)
+    if isinstance(registers, Vector):
+        kind = registers.of(filling)
+    else:
+        kind = Vector(filling, registers.literal_value)
 
     def generate(context, builder, signature, arguments):
         source, start, _, size, filling = arguments

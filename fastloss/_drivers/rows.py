@@ -22,6 +22,7 @@ from fastloss._drivers.common import (
     skip_row,
     z_of_label,
 )  # fmt: skip
+from fastloss._drivers.masses import beyond_1, excess_of
 from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
 from fastloss._llvm import either, item, on_stack, own_function, part_of, unless
 from fastloss._math import exp_nonpositive, log
@@ -34,8 +35,10 @@ from fastloss._vectors import (
     lanes_of,
     larger,
     largest_lane,
+    largest_register,
     spread,
     sum_of_lanes,
+    sum_of_registers,
     widened,
 )  # fmt: skip
 
@@ -54,9 +57,11 @@ GROUP_CLASSES = 2048
 def hard_rows(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
     clip, accumulate, options, curved, temperature, z_loss, others, mix, ignore_index, classes,
-    inner, start, stop, share,
+    inner, start, stop, share, assumed,
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop: contiguous classes, integer labels.
+
+    And 0, in the place of what dense targets' masses exceed 1 by.
 
     Short rows go in groups, step by step: the maxima of all of them, then the exponentials, then
     the losses, then the gradients. A row by itself would wait for each of its sums and logarithms;
@@ -162,7 +167,7 @@ def hard_rows(
                 else:
                     multiply(g, factors[r])
                 g[y] = T(before + at_label[r])
-    return loss_sum
+    return loss_sum, 0.0
 
 
 @inlined
@@ -171,13 +176,36 @@ def masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, 
 
     `hit` is the label of the row, `other_hit` the other one of mixed labels.
     """
-    dense = load_some(t, i, 1, there, T(0))
-    weights = load_some(class_weight, i, 1, there, T(0))
+    dense = load_some(t, i, like, there, T(0))
+    weights = load_some(class_weight, i, like, there, T(0))
     hits, others = is_lane(like, hit - i), is_lane(like, other_hit - i)
     masses = mass_of_class(dense, hits, others, mix, weights, smoothing, T)
     if smoothing is not None:  # it gives all lanes some
         masses = choose(in_row(like, there), masses, T(0))
     return masses
+
+
+@inlined
+def soft_step(
+    like, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, temperature, following
+):  # fmt: skip
+    """Return what the classes from i on, as many as the lanes of `like`, add to `soft_sums`.
+
+    Each is a register of sums, but for the number of largest logits.
+    """
+    T, there = type(x[0]), x.size - i
+    below = apart(load_some(x, i, like, there, T(-np.inf)), top, temperature)
+    ahead = load_some(following, i, like, there, T(-np.inf))
+    e = exp_nonpositive(below)
+    a = masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T)
+    store_some(powers, i, e, there)
+    is_top = e == T(1)
+    gap = choose(a == T(0), T(0), a * below)  # 0 times -inf is 0 here
+    return (
+        sum_of_registers(choose(is_top, T(0), e)), how_many(is_top),
+        sum_of_registers(choose(is_top, T(0), a)), sum_of_registers(choose(is_top, a, T(0))),
+        sum_of_registers(gap), largest_register(ahead),
+    )  # fmt: skip
 
 
 @inlined
@@ -189,32 +217,37 @@ def soft_sums(
     They are the powers but for those of the largest logits, the number of these, the masses of the
     targets apart in the same way, and the gap. The sixth result is the `largest_entry` of the row
     that follows, as in `powers_but_one`.
+
+    Four registers at a time, as long as there are so many, then one. Masses move on to float64 each
+    time: equal ones, whose sums by twos and fours are exact, would all round the same way.
     """
     T, lanes = type(x[0]), lanes_of(x)
-    zero, largest = spread(T(0), 1), spread(T(-np.inf), 1)
-    rest, mass_rest, mass_tops, gap, tops = (
-        widened(zero), widened(zero), widened(zero), widened(zero), 0,
+    zero, four, largest = spread(T(0), 1), spread(T(0), 4), spread(T(-np.inf), 1)
+    rest, mass_rest, mass_tops, gap, tops, i = (
+        widened(zero), widened(zero), widened(zero), widened(zero), 0, 0,
     )  # fmt: skip
-    for first in range(0, x.size, VECTORS * lanes):
-        part_rest, part_mass_rest, part_mass_tops, part_gap = zero, zero, zero, zero
-        for i in range(first, min(first + VECTORS * lanes, x.size), lanes):
-            there = x.size - i
-            below = apart(load_some(x, i, 1, there, T(-np.inf)), top, temperature)
-            e = exp_nonpositive(below)
-            largest = larger(largest, load_some(following, i, 1, there, T(-np.inf)))
-            a = masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T)
-            store_some(powers, i, e, there)
-            is_top = e == T(1)
-            tops += how_many(is_top)
-            part_rest = part_rest + choose(is_top, T(0), e)
-            part_mass_rest = part_mass_rest + choose(is_top, T(0), a)
-            part_mass_tops = part_mass_tops + choose(is_top, a, T(0))
-            part_gap = part_gap - choose(a == T(0), T(0), a * below)  # 0 times -inf is 0 here
+    while i < x.size:
+        end = min(i + VECTORS * lanes, x.size)
+        part_rest, part_gap = zero, zero
+        while i <= end - 4 * lanes:
+            e, count, a, a_tops, a_gap, ahead = soft_step(
+                four, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
+                temperature, following,
+            )  # fmt: skip
+            part_rest, part_gap = part_rest + e, part_gap - a_gap
+            mass_rest, mass_tops = mass_rest + widened(a), mass_tops + widened(a_tops)
+            tops, largest = tops + count, larger(largest, ahead)
+            i += 4 * lanes
+        while i < end:
+            e, count, a, a_tops, a_gap, ahead = soft_step(
+                zero, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
+                temperature, following,
+            )  # fmt: skip
+            part_rest, part_gap = part_rest + e, part_gap - a_gap
+            mass_rest, mass_tops = mass_rest + widened(a), mass_tops + widened(a_tops)
+            tops, largest = tops + count, larger(largest, ahead)
+            i += lanes
         rest, gap = rest + widened(part_rest), gap + widened(part_gap)
-        mass_rest, mass_tops = (
-            mass_rest + widened(part_mass_rest),
-            mass_tops + widened(part_mass_tops),
-        )
     return (
         sum_of_lanes(rest), np.float64(tops), sum_of_lanes(mass_rest), sum_of_lanes(mass_tops),
         sum_of_lanes(gap), largest_lane(largest),
@@ -266,9 +299,12 @@ def curved_sums(
 def soft_rows(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
     clip, accumulate, options, curved, temperature, z_loss, others, mix, ignore_index, classes,
-    inner, start, stop, share,
+    inner, start, stop, share, assumed,
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop: contiguous classes, soft targets.
+
+    And how much their masses exceed 1 each, all together, if that is looked at: where it has been
+    `assumed` that they do not.
 
     Short rows go in groups, step by step, as in `hard_rows`.
     """
@@ -288,7 +324,10 @@ def soft_rows(
     )  # fmt: skip
     factors, minuses, inverses = on_stack(T, GROUP), on_stack(T, GROUP), on_stack(T, GROUP)
     group = min(GROUP, max(1, GROUP_CLASSES // classes))
-    loss_sum, ahead = 0.0, T(np.nan)  # the next row's largest logit, if it is known
+    loss_sum, excess_mass = 0.0, 0.0
+    if dense is not None and smoothing is not None and assumed:  # it is part of the masses here
+        excess_mass = excess_of(dense, classes, inner, start, stop)
+    ahead = T(np.nan)  # the next row's largest logit, if it is known
     for first in range(start, stop, group):
         rows = min(group, stop - first)
         for r in range(rows):
@@ -313,6 +352,9 @@ def soft_rows(
                     following,
                 )  # fmt: skip
 
+        if smoothing is None and assumed:
+            for r in range(rows):
+                excess_mass += beyond_1(mass_rest[r] + mass_tops[r])
         for r in range(rows):  # those that do not count too: their results are not looked at
             weight, total = weights[r], rest[r] + tops[r]
             loss, slope, _ = link(
@@ -434,7 +476,7 @@ def soft_rows(
                         if accumulate is not None:
                             change = load_some(g, i, 1, there, T(0)) + change
                         store_some(g, i, change, there)
-    return loss_sum
+    return loss_sum, excess_mass
 
 
 BlockArguments = arguments_of(hard_rows)

@@ -16,12 +16,12 @@ from fastloss._drivers.common import (
     fits,
     in_order,
     inlined,
-    place_of_row,
     settled,
     two_sum,
     weight_of_mix,
     weight_of_row,
 )  # fmt: skip
+from fastloss._drivers.masses import masses_of_rows
 from fastloss._drivers.observing import observe, rows_that_count
 from fastloss._jit import LOOPS
 from fastloss._llvm import (
@@ -75,29 +75,6 @@ def rows_of_block(rows, classes):
     entries = entries if entries < 4 * BLOCK else 4 * BLOCK
     step, least = entries // row, rows // MAX_BLOCKS + 1
     return step if step > least else least
-
-
-@inlined
-def masses_of_rows(dense, class_weight, classes, inner, row, stop, masses):
-    """Put the target masses of the next rows into `masses`; return how many they are.
-
-    They are up to LANES rows that lie side by side in a class-first array, and are summed class by
-    class, or else a single row.
-    """
-    size = 1 if inner == 1 else min(LANES, stop - row, inner - row % inner)
-    place = place_of_row(row, classes, inner)
-    for i in range(size):
-        masses[i] = 0.0
-    for c in range(classes if inner > 1 else 0):
-        weight = 1.0 if class_weight is None else np.float64(class_weight[np.uintp(c)])
-        column = part_of(dense, place + c * inner, size)
-        for i in range(size):
-            masses[i] += np.float64(column[i]) * weight
-    if inner == 1:
-        for c in range(classes):
-            weight = 1.0 if class_weight is None else np.float64(class_weight[np.uintp(c)])
-            masses[0] += np.float64(dense[np.uintp(place + c)]) * weight
-    return size
 
 
 @njit(**LOOPS)
@@ -159,24 +136,6 @@ def scan_mixed(
 
 
 @njit(**LOOPS)
-def excess_of(dense, classes, inner, start, stop):
-    """Return how much the target masses of rows start to stop exceed 1 each, all together.
-
-    A row whose mass is NaN or inf does not count, like in `scan_mixed`. Of distributions this is
-    exact, where the sum of so many masses is not: what says that they are some must not round.
-    """
-    own_function()
-    excess = 0.0
-    masses, row = on_stack(np.float64, LANES), start
-    while row < stop:
-        size = masses_of_rows(dense, None, classes, inner, row, stop, masses)
-        for i in range(size):
-            excess += (masses[i] if abs(masses[i]) < np.inf else 0.0) - 1.0
-        row += size
-    return excess
-
-
-@njit(**LOOPS)
 def rescale(array, factor, first, stop):
     """Multiply a part of an array by a float64."""
     own_function()
@@ -221,7 +180,7 @@ def softmax_driver(
     blocks = (rows + step - 1) // step
     table = on_stack(np.float64, TABLE)
     sums, outside = part_of(table, 0, blocks), part_of(table, MAX_BLOCKS, blocks)
-    excess = outside  # the same memory: labels may be outside, only dense targets have an excess
+    excess = outside  # the same memory: what is outside has been looked at by then
     hits = part_of(table, 2 * MAX_BLOCKS, blocks)
     assumed = labels is None and sample_weight is None and class_weight is None
     assumed = assumed and logits is not None and accumulate is None and np.isnan(divisor)
@@ -271,13 +230,11 @@ def softmax_driver(
                     either(logits, grad), labels, others, temperature, lse, proba, ignore_index,
                     classes, inner, b * step, min(rows, (b + 1) * step),
                 )  # fmt: skip
-            sums[b] = block(
+            sums[b], excess[b] = block(
                 logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream,
                 smoothing, clip, accumulate, options, curved, temperature, z_loss, others, mix,
-                ignore_index, classes, inner, b * step, min(rows, (b + 1) * step), share,
+                ignore_index, classes, inner, b * step, min(rows, (b + 1) * step), share, assumed,
             )  # fmt: skip
-            if dense is not None and assumed:
-                excess[b] = excess_of(dense, classes, inner, b * step, min(rows, (b + 1) * step))
         loss = in_order(sums)
         if correct is not None:
             correct[0] = np.int64(in_order(hits))

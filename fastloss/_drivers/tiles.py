@@ -11,6 +11,7 @@ from fastloss._drivers.common import (
     gradient_scale,
     live_weight,
 )  # fmt: skip
+from fastloss._drivers.masses import excess_of
 from fastloss._drivers.tile import QUANTITIES, SCRATCH, quantity
 from fastloss._drivers.transposing import add_transposed, transpose
 from fastloss._llvm import (
@@ -28,9 +29,12 @@ tile: Any = None  # bound by the engine
 def tiles(
     logits, labels, dense, grad, hess, losses, sample_weight, class_weight, upstream, smoothing,
     clip, accumulate, options, curved, temperature, z_loss, others, mix, ignore_index, classes,
-    inner, start, stop, share,
+    inner, start, stop, share, assumed,
 ):  # fmt: skip
     """Return the sum of the losses of rows start to stop, computed as tiles of up to LANES rows.
+
+    And how much their targets' masses exceed 1 each, all together, where it has been `assumed` that
+    they do not.
 
     Class-first arrays of shape (…, classes, inner), flat: the rows of one inner run are a tile as
     they lie. Rows with contiguous classes (inner = 1) are transposed into scratch and back.
@@ -105,4 +109,7 @@ def tiles(
             if losses is not None:
                 losses[row + i] = lane_losses[i]
         row += size
-    return loss_sum
+    excess = 0.0
+    if dense is not None and assumed:
+        excess = excess_of(dense, classes, inner, start, stop)
+    return loss_sum, excess

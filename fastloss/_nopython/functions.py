@@ -216,13 +216,13 @@ def _softmax_row(loss: Any) -> Function:
             logits="logits", labels="labels" if labelled else None,
             dense=None if labelled else "target", grad="grad", **taken,
             ignore_index="none_ignored", classes="classes", inner="1", start="0", stop="1",
-            share="1.0",
+            share="1.0", assumed="False",
         )  # fmt: skip
         lines = [
             "    logits, target, grad = arrays",
             *(label if labelled else []),
             "    classes = logits.size",
-            f"    return T(block({', '.join(map(str, arguments))}))",
+            f"    return T(block({', '.join(map(str, arguments))})[0])",
         ]
         bindings = {
             "T": T, "block": block, "none_ignored": np.int64(-1),
