@@ -382,28 +382,27 @@ def with_lane(typing_context, vector, lane, x):
 
     def generate(context, builder, signature, arguments):
         vector, lane, x = arguments
-        lane = copies(builder, builder.trunc(lane, ir.IntType(32)), vector.type)
-        found = builder.icmp_signed("==", places(range(vector.type.count)), lane)
-        return builder.select(found, copies(builder, x, vector.type), vector)
+        others = _lanes_but(context, builder, lane.type(0), lane, vector.type)
+        return builder.select(others, vector, copies(builder, x, vector.type))
 
     return vector(vector, types.intp, vector.dtype), generate
 
 
-def _wanted_by_comparison(builder, first, missing, vector):
-    """Generate the mask of the lanes from `first` on, but for the lane `missing`."""
-    late, others = (
-        lanes_that(builder, *condition, vector) for condition in ((">=", first), ("!=", missing))
-    )
-    return builder.and_(late, others)
+def _lanes_but(context, builder, first, missing, vector):
+    """Generate the mask of the lanes from `first` on, but for the lane `missing`.
 
-
-def _wanted_by_bits(builder, first, missing, vector):
-    """Generate the same mask as an integer, of a bit for each of up to 64 lanes.
-
-    With mask registers, loops of exponentials take up to a tenth less time so: comparisons of lanes
-    wait for the units that multiply. Without, a mask would have to be made of the bits again.
+    With mask registers, as an integer of a bit for each of up to 64 lanes: loops of exponentials
+    take up to a tenth less time so, as comparisons of lanes wait for the units that multiply.
+    Without, a mask would have to be made of the bits again.
     """
-    lanes, word = vector.count, first.type
+    _, _, features = context.codegen().magic_tuple()  # which the disk cache looks at, too
+    lanes, word = vector.count, missing.type
+    if "+avx512f" not in features:
+        late, others = (
+            lanes_that(builder, sign, number, vector)
+            for sign, number in ((">=", first), ("!=", missing))
+        )
+        return builder.and_(late, others)
     bit = builder.shl(word(1), builder.and_(missing, word(lanes - 1)))
     bit = builder.select(builder.icmp_unsigned("<", missing, word(lanes)), bit, word(0))
     wanted = builder.and_(builder.shl(word(-1), first), builder.not_(bit))
@@ -420,9 +419,7 @@ def add_lanes(typing_context, total, vector, first, missing):
 
     def generate(context, builder, signature, arguments):
         total, vector, first, missing = arguments
-        _, _, features = context.codegen().magic_tuple()  # part of what the disk cache looks at
-        wanted_by = _wanted_by_bits if "+avx512f" in features else _wanted_by_comparison
-        wanted = wanted_by(builder, first, missing, vector.type)
+        wanted = _lanes_but(context, builder, first, missing, vector.type)
         return builder.select(wanted, builder.fadd(total, vector), total)
 
     return total(total, vector, types.intp, types.intp), generate

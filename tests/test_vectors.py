@@ -40,20 +40,20 @@ GUARD = 32  # entries on either side of a row, which nothing may touch
 
 
 @njit(**CALLED)
-def apply(x, label, powers, factor, following):
-    """Return the largest entry, the sum of the others' powers, and the next row's largest entry.
+def apply(x, label, powers, factor, following, missing):
+    """Return the largest entry, the others' powers' sum, and the largest but one that follows.
 
     At last multiply the powers.
     """
     top = largest_entry(x, None)
-    rest, ahead = powers_but_one(x, top, None, None, label, powers, following)
+    rest, ahead = powers_but_one(x, top, None, None, label, powers, following, missing)
     multiply(powers, factor)
     return top, rest, ahead
 
 
 @njit(**CALLED)
 def tempered_sum(x, label, temperature):
-    rest, _ = powers_but_one(x, largest_entry(x, None), temperature, None, label, None, None)
+    rest, _ = powers_but_one(x, largest_entry(x, None), temperature, None, label, None, None, None)
     return rest
 
 
@@ -87,9 +87,11 @@ def test_passes_over_rows_of_every_length(dtype, in_place, rng):
         label = int(rng.integers(length))
         row, whole = guarded(values)
         powers, around = (row, whole) if in_place else guarded(np.zeros(length, dtype))
-        following = rng.standard_normal(length).astype(dtype) - 9
-        top, rest, ahead = apply(row, label, powers, kind(0.5), following)
-        assert (top, ahead) == (values.max(), following.max())
+        following = rng.standard_normal(length).astype(dtype)
+        missing = following.argmax()
+        top, rest, ahead = apply(row, label, powers, kind(0.5), following, missing)
+        assert top == values.max()
+        assert ahead == np.delete(following, missing).max(initial=-np.inf)
         true = np.exp(values.astype(np.longdouble) - values.max())
         np.testing.assert_allclose(powers, true / 2, rtol=16 * epsilon, err_msg=str(length))
         others = np.delete(true, label).sum()
@@ -111,7 +113,7 @@ def test_a_nan_reaches_the_sum_wherever_it_is(dtype, rng):
             values[place] = np.nan
             label = (place + 1) % length
             powers = np.empty_like(values)
-            _, rest, _ = apply(values, label, powers, np.dtype(dtype).type(1), values)
+            _, rest, _ = apply(values, label, powers, np.dtype(dtype).type(1), values, -1)
             assert np.isnan(rest), (length, place)
             assert np.isnan(powers[place])
 

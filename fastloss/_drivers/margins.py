@@ -19,6 +19,7 @@ from fastloss._drivers.common import (
     LANES,
     TILE_CLASSES,
     beyond_one_top,
+    class_of_label,
     inlined,
     live_weight,
     weighed,
@@ -39,11 +40,11 @@ TILE = LANES * TILE_CLASSES
 
 
 @inlined
-def powers_of_rivals(x, top, label, scale, powers):
+def powers_of_rivals(x, top, label, scale, powers, following, missing):
     """Return the sum of the rivals' powers, relative to the largest rival; see `powers_but_one`."""
     T = type(x[0])
     shift = top if top != T(-np.inf) else T(0)  # all rivals masked, or none there
-    return powers_but_one(x, shift, None, scale, label, powers, None)[0]
+    return powers_but_one(x, shift, None, scale, label, powers, following, missing)
 
 
 @inlined
@@ -78,7 +79,7 @@ def row(x, label, grad, scale, *options):
     T, label = type(x[0]), np.intp(label)
     moved, slope = own(np.float64(x[label]), *options)
     top = largest_entry(x, label)
-    rest = powers_of_rivals(x, top, label, scale, grad)
+    rest, _ = powers_of_rivals(x, top, label, scale, grad, None, None)
     loss, pull, at_label = joined(rest, top, moved, slope, scale)
     if grad is not None:
         multiply(grad, T(pull))
@@ -199,7 +200,7 @@ def margin_rows(
     group = min(GROUP, max(1, GROUP_CLASSES // classes))
     memory = np.empty(0 if accumulate is None else group * classes, source.dtype)
     keeps = part_of(memory, 0, memory.size)
-    loss_sum = 0.0
+    loss_sum, ahead = 0.0, T(np.nan)  # the next row's largest rival, if it is known
     for first in range(start, stop, group):
         rows = min(group, stop - first)
         for r in range(rows):
@@ -208,15 +209,19 @@ def margin_rows(
             )
             places[r] = max(label, 0)
             tops[r], cosines[r], rests[r] = T(0), 0.0, 0.0  # of a row that does not count
-            if weights[r] != 0.0:
-                x = part_of(source, (first + r) * classes, classes)
-                tops[r] = largest_entry(x, places[r])
-                cosines[r] = np.float64(x[np.uintp(label)])
         for r in range(rows):
+            known, ahead = ahead, T(np.nan)
             if weights[r] != 0.0:
                 x = part_of(source, (first + r) * classes, classes)
                 powers = place_of_powers(grad, keeps, accumulate, first, r, classes)
-                rests[r] = powers_of_rivals(x, tops[r], places[r], options[0], powers)
+                after = min(first + r + 1, stop - 1)
+                tops[r] = largest_entry(x, places[r]) if np.isnan(known) else known
+                cosines[r] = np.float64(x[np.uintp(places[r])])
+                rests[r], ahead = powers_of_rivals(
+                    x, tops[r], places[r], options[0], powers,
+                    part_of(source, after * classes, classes),
+                    class_of_label(labels[after], ignore_index, classes),
+                )  # fmt: skip
 
         loss_sum += finish(
             own, first, rows, tops, cosines, rests, weights, pulls, at_label, grad, losses,

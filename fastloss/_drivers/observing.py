@@ -80,7 +80,7 @@ def observe_row(source, label, temperature, lse, proba, classes, row):
     top = largest_entry(x, None)
     if lse is not None or proba is not None:
         p = part_of(proba, row * classes, classes)
-        total, _ = powers_but_one(x, top, temperature, None, NO_LABEL, p, None)
+        total, _ = powers_but_one(x, top, temperature, None, NO_LABEL, p, None, None)
         if lse is not None:
             lse[row] = T(log_sum_exp(np.float64(top), total, temperature))
         if proba is not None:

@@ -153,21 +153,21 @@ def power_of(x, top, temperature, scale):
 
 
 @inlined
-def raised(largest, following, i):
+def raised(largest, following, missing, i):
     """Return the larger numbers of a vector and of the entries of a row from i on, if it is one."""
     if following is None:
         return largest
-    return larger(largest, load_like(following, i, largest))
+    return larger(largest, without_entry(load_like(following, i, largest), missing, i))
 
 
 @inlined
-def powers_but_one(x, top, temperature, scale, label, powers, following):
+def powers_but_one(x, top, temperature, scale, label, powers, following, missing):
     """Return the sum of the powers (see `power_of`) in float64, the label's left out.
 
     All of them, the label's too, are stored in `powers`, which may be x, unless that is None. The
-    second result is the `largest_entry` of the row that follows, unless that is None. The units for
-    products are what exponentials wait for, so that it is found at next to no cost; and meanwhile
-    that row comes into the cache.
+    second result is the `largest_entry` of the row that follows, the one `missing` left out, unless
+    that is None. The units for products are what exponentials wait for, so that it is found at next
+    to no cost; and meanwhile that row comes into the cache.
     """
     T = type(x[0])
     lanes = lanes_of(x)
@@ -176,7 +176,7 @@ def powers_but_one(x, top, temperature, scale, label, powers, following):
         if powers is not None:
             store_short(powers, e)
         rest = np.float64(sum_of_lanes(add_lanes(spread(T(0), 1), e, 0, label)))
-        return rest, top if following is None else largest_entry(following, None)
+        return rest, top if following is None else largest_entry(following, missing)
     end, rest, i = load(x, x.size - lanes, 1), widened(spread(T(0), 1)), 0
     largest, largest_four = spread(T(-np.inf), 1), spread(T(-np.inf), 4)
     for first in range(0, x.size, PIECE):
@@ -187,7 +187,7 @@ def powers_but_one(x, top, temperature, scale, label, powers, following):
             if powers is not None:
                 store(powers, i, e)
             four = add_lanes(four, e, 0, label - i)
-            largest_four = raised(largest_four, following, i)
+            largest_four = raised(largest_four, following, missing, i)
             i += 4 * lanes
         one = sum_of_registers(four)
         while i < last:
@@ -198,7 +198,7 @@ def powers_but_one(x, top, temperature, scale, label, powers, following):
             if powers is not None:
                 store(powers, start, e)
             one = add_lanes(one, e, i - start, label - start)
-            largest = raised(largest, following, start)
+            largest = raised(largest, following, missing, start)
             i += lanes
         rest = rest + widened(one)
     return sum_of_lanes(rest), largest_lane(larger(largest, largest_register(largest_four)))

@@ -100,8 +100,9 @@ def hard_rows(
                 tops[r] = largest_entry(x, None) if np.isnan(known) else known
                 gaps[r] = apart(tops[r], x[np.uintp(places[r])], temperature)
                 rests[r], ahead = powers_but_one(
-                    x, tops[r], temperature, None, places[r], unless(accumulate, g), following
-                )
+                    x, tops[r], temperature, None, places[r], unless(accumulate, g), following,
+                    None,
+                )  # fmt: skip
 
         for r in range(rows):  # those that do not count too: their results are not looked at
             weight, rest, own = weights[r], rests[r], np.float64(exp_nonpositive(-gaps[r]))
