@@ -305,6 +305,10 @@ def _larger(builder, a, b):
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
+def _smaller(builder, a, b):
+    return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+
 def _folded(builder, vector, count, operation):
     """Generate what an operation makes of the parts of a vector, which have `count` lanes each."""
     parts = [
@@ -432,6 +436,17 @@ def largest_register(typing_context, vector):
 
     def generate(context, builder, signature, arguments):
         return _folded(builder, arguments[0], kind.lanes, functools.partial(_larger, builder))
+
+    return kind(vector), generate
+
+
+@intrinsic
+def smallest_register(typing_context, vector):
+    """Return a vector's registers made one: the smallest number of each lane."""
+    kind = Vector(vector.dtype)
+
+    def generate(context, builder, signature, arguments):
+        return _folded(builder, arguments[0], kind.lanes, functools.partial(_smaller, builder))
 
     return kind(vector), generate
 

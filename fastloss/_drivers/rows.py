@@ -29,6 +29,7 @@ from fastloss._math import exp_nonpositive, log
 from fastloss._vector_memory import load_some, store_some
 from fastloss._vectors import (
     choose,
+    every,
     how_many,
     in_row,
     is_lane,
@@ -36,6 +37,7 @@ from fastloss._vectors import (
     larger,
     largest_lane,
     largest_register,
+    smallest_register,
     spread,
     sum_of_lanes,
     sum_of_registers,
@@ -200,6 +202,12 @@ def soft_step(
     e = exp_nonpositive(below)
     a = masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T)
     store_some(powers, i, e, there)
+    plain = every(largest_register(e) < T(1)) and every(smallest_register(below) > T(-np.inf))
+    if plain:  # nearly always, of many classes: then nothing has to be told apart
+        return (
+            sum_of_registers(e), np.int64(0), sum_of_registers(a), spread(T(0), 1),
+            sum_of_registers(a * below), largest_register(ahead),
+        )  # fmt: skip
     is_top = e == T(1)
     gap = choose(a == T(0), T(0), a * below)  # 0 times -inf is 0 here
     return (
