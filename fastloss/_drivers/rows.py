@@ -190,11 +190,14 @@ def masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, 
 
 @inlined
 def soft_step(
-    like, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, temperature, following
+    like, several, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, temperature,
+    following,
 ):  # fmt: skip
     """Return what the classes from i on, as many as the lanes of `like`, add to `soft_sums`.
 
-    Each is a register of sums, but for the number of largest logits.
+    Each is a register of sums, but for the number of largest logits. Where `like` fills `several`
+    registers, which is None otherwise, tops and masked classes are told apart only if there are
+    any: of many classes, nearly never.
     """
     T, there = type(x[0]), x.size - i
     below = apart(load_some(x, i, like, there, T(-np.inf)), top, temperature)
@@ -202,8 +205,10 @@ def soft_step(
     e = exp_nonpositive(below)
     a = masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T)
     store_some(powers, i, e, there)
-    plain = every(largest_register(e) < T(1)) and every(smallest_register(below) > T(-np.inf))
-    if plain:  # nearly always, of many classes: then nothing has to be told apart
+    plain = False
+    if several is not None:
+        plain = every(largest_register(e) < T(1)) and every(smallest_register(below) > T(-np.inf))
+    if plain:
         return (
             sum_of_registers(e), np.int64(0), sum_of_registers(a), spread(T(0), 1),
             sum_of_registers(a * below), largest_register(ahead),
@@ -240,7 +245,7 @@ def soft_sums(
         part_rest, part_gap = zero, zero
         while i <= end - 4 * lanes:
             e, count, a, a_tops, a_gap, ahead = soft_step(
-                four, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
+                four, True, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
                 temperature, following,
             )  # fmt: skip
             part_rest, part_gap = part_rest + e, part_gap - a_gap
@@ -249,7 +254,7 @@ def soft_sums(
             i += 4 * lanes
         while i < end:
             e, count, a, a_tops, a_gap, ahead = soft_step(
-                zero, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
+                zero, None, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
                 temperature, following,
             )  # fmt: skip
             part_rest, part_gap = part_rest + e, part_gap - a_gap
