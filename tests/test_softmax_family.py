@@ -583,31 +583,52 @@ def test_any_byte_that_is_not_0_is_true(classes, rng):
             assert_same_bits(grad, expected[1], loss.name)
 
 
-@pytest.mark.parametrize("target", ["labels", "dense"])
+@pytest.mark.parametrize(
+    ("loss", "target", "dtype", "options"),
+    [
+        (fl.softmax_cross_entropy, "labels", "float64", {}),
+        (fl.softmax_cross_entropy, "labels", "float32", {"label_smoothing": 0.1}),
+        (fl.softmax_cross_entropy, "dense", "float32", {}),
+        (fl.softmax_focal, "dense", "float64", {}),
+        (fl.cosface, "labels", "float32", {"scale": 300.0}),
+    ],
+    ids=lambda case: case if isinstance(case, str) else getattr(case, "name", ""),
+)
 @pytest.mark.parametrize("classes", [70, 300, 2100])
-def test_a_row_does_not_notice_the_next(classes, target, rng):
+def test_a_row_does_not_notice_the_next(classes, loss, target, dtype, options, rng):
     """The largest logit of a row is found while the row before is at work, if that one counts."""
-    logits = 5 * rng.standard_normal((40, classes))
-    labels = rng.integers(classes, size=40)
-    weights = rng.choice([0.0, 1.0, 2.0], 40)
+    logits = rng.standard_normal((40, classes)).astype(dtype)
+    labels = np.where(np.arange(40) % 2, logits.argmax(axis=1), rng.integers(classes, size=40))
     for row, value in ((3, np.nan), (4, np.inf), (9, -np.inf)):
         logits[row, rng.integers(classes)] = value
     logits[11], labels[[6, 7, 20]] = -np.inf, -100
     if target == "dense":
-        labels = rng.dirichlet(np.ones(classes), 40)
-    options = {"reduction": "none", "sample_weight": weights}
-    losses, gradient = fl.softmax_cross_entropy.value_and_grad(logits, labels, **options)
-    in_place = logits.copy()
-    again, _ = fl.softmax_cross_entropy.value_and_grad(
-        in_place, labels, grad_out=in_place, **options
-    )
-    assert_same_bits(again, losses)
-    assert_same_bits(in_place, gradient)
+        labels = rng.dirichlet(np.ones(classes), 40).astype(dtype)
+    weights = rng.choice([0.0, 1.0, 2.0], 40).astype(dtype)
+
+    def results(rows, **buffers):
+        return loss.value_and_grad(
+            logits[rows], labels[rows], sample_weight=weights[rows], reduction="none", **options,
+            **buffers,
+        )  # fmt: skip
+
+    losses, gradient = results(slice(None))
     for row in range(40):
         here = slice(row, row + 1)
-        options["sample_weight"] = weights[here]
-        one_loss, one = fl.softmax_cross_entropy.value_and_grad(
-            logits[here], labels[here], **options
-        )
+        one_loss, one = results(here)
         assert_same_bits(one_loss, losses[here], f"loss of row {row}")
         assert_same_bits(one, gradient[here], f"gradient of row {row}")
+    again, in_place = results(slice(None), grad_out=logits)
+    assert_same_bits(again, losses)
+    assert_same_bits(in_place, gradient)
+
+
+def test_the_mass_of_a_row_may_be_beyond_float32_by_parts(rng):
+    """Where its loss is inf, the other rows' gradients are divided by its mass, which is not."""
+    logits = rng.standard_normal((3000, 64)).astype("float32")
+    target = np.full((3000, 64), 1 / 64, "float32")
+    target[0] = 1e38
+    _, gradient = fl.softmax_cross_entropy.value_and_grad(logits, target)
+    ones = np.ones(3000, "float32")
+    _, weighed = fl.softmax_cross_entropy.value_and_grad(logits, target, sample_weight=ones)
+    assert_same_bits(gradient[1:], weighed[1:])

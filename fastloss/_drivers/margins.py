@@ -41,7 +41,10 @@ TILE = LANES * TILE_CLASSES
 
 @inlined
 def powers_of_rivals(x, top, label, scale, powers, following, missing):
-    """Return the sum of the rivals' powers, relative to the largest rival; see `powers_but_one`."""
+    """Return the sum of the rivals' powers, relative to the largest, and the next row's largest.
+
+    See `powers_but_one`; `missing` is the label of the row that follows.
+    """
     T = type(x[0])
     shift = top if top != T(-np.inf) else T(0)  # all rivals masked, or none there
     return powers_but_one(x, shift, None, scale, label, powers, following, missing)

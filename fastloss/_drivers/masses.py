@@ -31,25 +31,20 @@ def masses_of_rows(dense, class_weight, classes, inner, row, stop, masses):
     return size
 
 
-@inlined
-def beyond_1(mass):
-    """Return how much a target mass exceeds 1; one that is NaN or inf does not count, as in `scan`.
-
-    Of distributions, sums of this are exact where sums of the masses round: what says that they are
-    some must not.
-    """
-    return (mass if abs(mass) < np.inf else 0.0) - 1.0
-
-
 @njit(**LOOPS)
 def excess_of(dense, classes, inner, start, stop):
-    """Return how much the target masses of rows start to stop exceed 1 each, all together."""
+    """Return how much the target masses of rows start to stop exceed 1 each, all together.
+
+    A row whose mass is NaN or inf does not count, like in the driver's `scan_mixed`. Of
+    distributions this is exact, where the sum of so many masses is not: what says that they are
+    some must not round.
+    """
     own_function()
     excess = 0.0
     masses, row = on_stack(np.float64, LANES), start
     while row < stop:
         size = masses_of_rows(dense, None, classes, inner, row, stop, masses)
         for i in range(size):
-            excess += beyond_1(masses[i])
+            excess += (masses[i] if abs(masses[i]) < np.inf else 0.0) - 1.0
         row += size
     return excess

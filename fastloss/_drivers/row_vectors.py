@@ -165,9 +165,9 @@ def powers_but_one(x, top, temperature, scale, label, powers, following, missing
     """Return the sum of the powers (see `power_of`) in float64, the label's left out.
 
     All of them, the label's too, are stored in `powers`, which may be x, unless that is None. The
-    second result is the `largest_entry` of the row that follows, the one `missing` left out, unless
-    that is None. The units for products are what exponentials wait for, so that it is found at next
-    to no cost; and meanwhile that row comes into the cache.
+    second result is the `largest_entry` of the row that follows, the one `missing` left out (and
+    nothing to look at where that row is None). The units for products are what exponentials wait
+    for, so that it is found at next to no cost; and meanwhile that row comes into the cache.
     """
     T = type(x[0])
     lanes = lanes_of(x)

@@ -22,7 +22,7 @@ from fastloss._drivers.common import (
     skip_row,
     z_of_label,
 )  # fmt: skip
-from fastloss._drivers.masses import beyond_1, excess_of
+from fastloss._drivers.masses import excess_of
 from fastloss._drivers.row_vectors import PIECE, largest_entry, multiply, powers_but_one
 from fastloss._llvm import either, item, on_stack, own_function, part_of, unless
 from fastloss._math import exp_nonpositive, log
@@ -50,10 +50,14 @@ GROUP = 16
 """Rows of a group at most."""
 
 VECTORS = 16
-"""Vectors that are summed in the array's own precision before the sums move on to float64."""
+"""Vectors summed in the array's own precision before sums, but for masses, move on to float64."""
 
 GROUP_CLASSES = 2048
-"""Classes of all rows of a group at most, unless it is a single one: they stay in the L1 cache."""
+"""Classes of all rows of a group at most, unless it is a single one.
+
+More would hide more of what rows wait for, but in float32 they would no longer stay in the L1
+cache, which costs more where batches come from memory.
+"""
 
 
 def hard_rows(
@@ -65,9 +69,10 @@ def hard_rows(
 
     And 0, in the place of what dense targets' masses exceed 1 by.
 
-    Short rows go in groups, step by step: the maxima of all of them, then the exponentials, then
-    the losses, then the gradients. A row by itself would wait for each of its sums and logarithms;
-    here the next row is at work meanwhile, and the losses of a group are vector code.
+    Rows go in groups, step by step: the exponentials of all of them, and each row's largest logit
+    beside those of the row before, then the losses, then the gradients. A row by itself would wait
+    for each of its sums and logarithms; here the next row is at work meanwhile, and the losses of a
+    group are vector code.
     """
     own_function()
     source = either(logits, grad)
@@ -195,13 +200,13 @@ def soft_step(
 ):  # fmt: skip
     """Return what the classes from i on, as many as the lanes of `like`, add to `soft_sums`.
 
-    Each is a register of sums, but for the number of largest logits. Where `like` fills `several`
-    registers, which is None otherwise, tops and masked classes are told apart only if there are
-    any: of many classes, nearly never.
+    Each is a register of sums, but for the number of largest logits. If `several` is not None,
+    tops and masked classes are told apart only where there are any: nearly never, for `like` that
+    fills several registers.
     """
     T, there = type(x[0]), x.size - i
     below = apart(load_some(x, i, like, there, T(-np.inf)), top, temperature)
-    ahead = load_some(following, i, like, there, T(-np.inf))
+    next_x = load_some(following, i, like, there, T(-np.inf))
     e = exp_nonpositive(below)
     a = masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T)
     store_some(powers, i, e, there)
@@ -211,14 +216,14 @@ def soft_step(
     if plain:
         return (
             sum_of_registers(e), np.int64(0), sum_of_registers(a), spread(T(0), 1),
-            sum_of_registers(a * below), largest_register(ahead),
+            sum_of_registers(a * below), largest_register(next_x),
         )  # fmt: skip
     is_top = e == T(1)
     gap = choose(a == T(0), T(0), a * below)  # 0 times -inf is 0 here
     return (
         sum_of_registers(choose(is_top, T(0), e)), how_many(is_top),
         sum_of_registers(choose(is_top, T(0), a)), sum_of_registers(choose(is_top, a, T(0))),
-        sum_of_registers(gap), largest_register(ahead),
+        sum_of_registers(gap), largest_register(next_x),
     )  # fmt: skip
 
 
@@ -366,9 +371,13 @@ def soft_rows(
                     following,
                 )  # fmt: skip
 
-        if smoothing is None and assumed:
+        if dense is not None and smoothing is None and assumed:
             for r in range(rows):
-                excess_mass += beyond_1(mass_rest[r] + mass_tops[r])
+                mass = mass_rest[r] + mass_tops[r]
+                if abs(mass) < np.inf:
+                    excess_mass += mass - 1.0
+                else:  # or only its sums by fours are beyond float32
+                    excess_mass += excess_of(dense, classes, inner, first + r, first + r + 1)
         for r in range(rows):  # those that do not count too: their results are not looked at
             weight, total = weights[r], rest[r] + tops[r]
             loss, slope, _ = link(
