@@ -12,7 +12,7 @@ from fastloss._options import Option
     options={"epsilon": Option(1.0, "a number >= -1", lambda x: x >= -1, 2.0)},
     curved=True,
     ulp_bound=4,
-    nanoseconds=0.6,
+    nanoseconds=0.5,
     peers={"optax": "losses.poly_loss_cross_entropy"},
 )
 def poly_cross_entropy(rest, own, gap, mass, epsilon):

@@ -18,7 +18,7 @@ from fastloss._options import Option, clip_epsilon, smoothing
     extended=True,
     convex=True,
     ulp_bound=4,
-    nanoseconds=0.6,
+    nanoseconds=0.5,
     peers={
         "PyTorch": "cross_entropy",
         "Keras": "SparseCategoricalCrossentropy(from_logits=True)",
