@@ -195,18 +195,18 @@ def masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, 
 
 @inlined
 def soft_step(
-    like, several, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing, temperature,
-    following,
+    like, several, sums, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
+    temperature, following,
 ):  # fmt: skip
-    """Return what the classes from i on, as many as the lanes of `like`, add to `soft_sums`.
+    """Return the sums of `soft_sums` with the classes from i on, as many as the lanes of `like`.
 
-    Each is a register of sums, but for the number of largest logits. If `several` is not None,
-    tops and masked classes are told apart only where there are any: nearly never, for `like` that
-    fills several registers.
+    If `several` is not None, tops and masked classes are told apart only where there are any:
+    nearly never, for `like` that fills several registers.
     """
     T, there = type(x[0]), x.size - i
+    rest, gap, mass_rest, mass_tops, tops, largest = sums
     below = apart(load_some(x, i, like, there, T(-np.inf)), top, temperature)
-    next_x = load_some(following, i, like, there, T(-np.inf))
+    largest = larger(largest, largest_register(load_some(following, i, like, there, T(-np.inf))))
     e = exp_nonpositive(below)
     a = masses_of_vector(t, hit, other_hit, mix, class_weight, smoothing, i, there, e, T)
     store_some(powers, i, e, there)
@@ -215,16 +215,18 @@ def soft_step(
         plain = every(largest_register(e) < T(1)) and every(smallest_register(below) > T(-np.inf))
     if plain:
         return (
-            sum_of_registers(e), np.int64(0), sum_of_registers(a), spread(T(0), 1),
-            sum_of_registers(a * below), largest_register(next_x),
+            rest + sum_of_registers(e), gap - sum_of_registers(a * below),
+            mass_rest + widened(sum_of_registers(a)), mass_tops, tops, largest,
         )  # fmt: skip
     is_top = e == T(1)
-    gap = choose(a == T(0), T(0), a * below)  # 0 times -inf is 0 here
     return (
-        sum_of_registers(choose(is_top, T(0), e)), how_many(is_top),
-        sum_of_registers(choose(is_top, T(0), a)), sum_of_registers(choose(is_top, a, T(0))),
-        sum_of_registers(gap), largest_register(next_x),
-    )  # fmt: skip
+        rest + sum_of_registers(choose(is_top, T(0), e)),
+        gap - sum_of_registers(choose(a == T(0), T(0), a * below)),  # 0 times -inf is 0 here
+        mass_rest + widened(sum_of_registers(choose(is_top, T(0), a))),
+        mass_tops + widened(sum_of_registers(choose(is_top, a, T(0)))),
+        tops + how_many(is_top),
+        largest,
+    )
 
 
 @inlined
@@ -241,31 +243,26 @@ def soft_sums(
     time: equal ones, whose sums by twos and fours are exact, would all round the same way.
     """
     T, lanes = type(x[0]), lanes_of(x)
-    zero, four, largest = spread(T(0), 1), spread(T(0), 4), spread(T(-np.inf), 1)
-    rest, mass_rest, mass_tops, gap, tops, i = (
-        widened(zero), widened(zero), widened(zero), widened(zero), 0, 0,
-    )  # fmt: skip
+    zero, four = spread(T(0), 1), spread(T(0), 4)
+    rest, gap = widened(zero), widened(zero)
+    mass_rest, mass_tops, tops, largest = widened(zero), widened(zero), 0, spread(T(-np.inf), 1)
+    i = 0
     while i < x.size:
         end = min(i + VECTORS * lanes, x.size)
-        part_rest, part_gap = zero, zero
+        sums = zero, zero, mass_rest, mass_tops, tops, largest
         while i <= end - 4 * lanes:
-            e, count, a, a_tops, a_gap, ahead = soft_step(
-                four, True, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
-                temperature, following,
+            sums = soft_step(
+                four, True, sums, i, x, t, powers, top, hit, other_hit, mix, class_weight,
+                smoothing, temperature, following,
             )  # fmt: skip
-            part_rest, part_gap = part_rest + e, part_gap - a_gap
-            mass_rest, mass_tops = mass_rest + widened(a), mass_tops + widened(a_tops)
-            tops, largest = tops + count, larger(largest, ahead)
             i += 4 * lanes
         while i < end:
-            e, count, a, a_tops, a_gap, ahead = soft_step(
-                zero, None, i, x, t, powers, top, hit, other_hit, mix, class_weight, smoothing,
-                temperature, following,
+            sums = soft_step(
+                zero, None, sums, i, x, t, powers, top, hit, other_hit, mix, class_weight,
+                smoothing, temperature, following,
             )  # fmt: skip
-            part_rest, part_gap = part_rest + e, part_gap - a_gap
-            mass_rest, mass_tops = mass_rest + widened(a), mass_tops + widened(a_tops)
-            tops, largest = tops + count, larger(largest, ahead)
             i += lanes
+        part_rest, part_gap, mass_rest, mass_tops, tops, largest = sums
         rest, gap = rest + widened(part_rest), gap + widened(part_gap)
     return (
         sum_of_lanes(rest), np.float64(tops), sum_of_lanes(mass_rest), sum_of_lanes(mass_tops),
