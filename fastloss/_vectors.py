@@ -429,37 +429,32 @@ def add_lanes(typing_context, total, vector, first, missing):
     return total(total, vector, types.intp, types.intp), generate
 
 
-@intrinsic
-def largest_register(typing_context, vector):
-    """Return a vector's registers made one: the largest number of each lane."""
+def _registers_made_one(vector, operation):
+    """Return the signature of an intrinsic that folds a vector's registers, and its generator."""
     kind = Vector(vector.dtype)
 
     def generate(context, builder, signature, arguments):
-        return _folded(builder, arguments[0], kind.lanes, functools.partial(_larger, builder))
+        return _folded(builder, arguments[0], kind.lanes, functools.partial(operation, builder))
 
     return kind(vector), generate
+
+
+@intrinsic
+def largest_register(typing_context, vector):
+    """Return a vector's registers made one: the largest number of each lane."""
+    return _registers_made_one(vector, _larger)
 
 
 @intrinsic
 def smallest_register(typing_context, vector):
     """Return a vector's registers made one: the smallest number of each lane."""
-    kind = Vector(vector.dtype)
-
-    def generate(context, builder, signature, arguments):
-        return _folded(builder, arguments[0], kind.lanes, functools.partial(_smaller, builder))
-
-    return kind(vector), generate
+    return _registers_made_one(vector, _smaller)
 
 
 @intrinsic
 def sum_of_registers(typing_context, vector):
     """Return a vector's registers made one: the sum of each lane."""
-    kind = Vector(vector.dtype)
-
-    def generate(context, builder, signature, arguments):
-        return _folded(builder, arguments[0], kind.lanes, builder.fadd)
-
-    return kind(vector), generate
+    return _registers_made_one(vector, ir.IRBuilder.fadd)
 
 
 def _reduced(builder, vector, operation):

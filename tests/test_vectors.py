@@ -1,5 +1,9 @@
 """The passes over a row in explicit vectors: every length, in place, and nothing beyond the row."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numba import njit
@@ -102,6 +106,19 @@ def test_passes_over_rows_of_every_length(dtype, in_place, rng):
         tempered = np.delete(np.exp((values.astype(np.longdouble) - values.max()) / 3), label)
         found = tempered_sum(values, label, kind(3))
         np.testing.assert_allclose(found, tempered.sum(), rtol=16 * epsilon)
+
+
+def test_passes_over_rows_without_mask_registers(tmp_path):
+    """What is generated depends on whether the CPU has them: here for one that has nothing."""
+    environment = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    passes = f"{__file__}::test_passes_over_rows_of_every_length"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "float32", passes],
+        env=os.environ | environment | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
 
 
 @each_dtype
