@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastloss._vectors import Vector, constant, copies, integers_of
+from fastloss._vectors import constant, copies, float_of, integers_of
 
 
 class Format(NamedTuple):
@@ -32,7 +32,6 @@ class Format(NamedTuple):
     exp: tuple[float, ...]
     log: tuple[float, ...]
     log1p_unit: tuple[float, ...]
-    entropy_drop: tuple[float, ...]
 
 
 def _format(dtype, **constants):
@@ -49,7 +48,6 @@ def _format(dtype, **constants):
 #   log:        2 (atanh(s) / s - 1) / s^2 in s^2 for sqrt(1/2) <= (1 + s) / (1 - s) <= sqrt(2),
 #               degrees 2 and 6, errors relative to the logarithm 2^-30.2 and 2^-59.5
 #   log1p_unit: the same for 1 <= (1 + s) / (1 - s) <= 2, degrees 3 and 9, 2^-27.7 and 2^-59.4
-#   entropy_drop: itself in u^2 on [0, 1/4], degrees 5 and 12, 2^-28.3 and 2^-56.9 (Chebyshev)
 # fmt: off
 FORMATS = {
     types.float32: _format(
@@ -68,10 +66,6 @@ FORMATS = {
         exp=(1.0, 1.0, 0.5, 0.16666548, 0.041667096, 0.008366165, 0.0013873952),
         log=(0.66666676, 0.39977586, 0.29870695),
         log1p_unit=(0.6666642, 0.40021437, 0.28003016, 0.28006881),
-        entropy_drop=(
-            0.99999999755695580, 0.16666736837065480, 0.066634375751561820, 0.036249656781639650,
-            0.018313525958945894, 0.027502860286536034,
-        ),
     ),
     types.float64: _format(
         np.float64,
@@ -101,20 +95,9 @@ FORMATS = {
             0.1818174421384077, 0.1538655429149225, 0.13301040933395128, 0.12105603334583853,
             0.08342003942944996, 0.17015415970895878,
         ),
-        entropy_drop=(
-            1.0, 0.16666666666665913, 0.066666666668348651, 0.035714285567169240,
-            0.022222228885653574, 0.015151336251909375, 0.010992078451474438,
-            0.0082983270911459859, 0.0068067809817913497, 0.0038454510862695765,
-            0.0092176195388860545, -0.0067395607288965784, 0.014368805567745852,
-        ),
     ),
 }
 # fmt: on
-
-
-def float_of(kind):
-    """Return the type of the numbers of a vector; any other type is its own."""
-    return kind.dtype if isinstance(kind, Vector) else kind
 
 
 def format_of(kind):

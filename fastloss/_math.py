@@ -24,14 +24,13 @@ from fastloss._floats import (
     FORMATS,
     add_exponent,
     at_least,
-    float_of,
     format_of,
     polynomial,
     power_of_two,
     split,
 )
 from fastloss._jit import CALLABLE, MATHEMATICS
-from fastloss._vectors import choose
+from fastloss._vectors import Vector, all_within, choose, float_of
 
 MAX_ULP: dict[
     str, float
@@ -236,6 +235,36 @@ def _log_scaled(f, k):
     return log_scaled
 
 
+@_mathematics()
+def _log_of_normal(x):
+    """log(x) of positive normal numbers."""
+    one = type(format_of(x).shift)(1)
+
+    def log_of_normal(x):
+        m, k = split(x)
+        return _log_scaled(m - one, k)
+
+    return log_of_normal
+
+
+@_mathematics()
+def _log_of_any(x):
+    """log(x) without a branch."""
+    form = format_of(x)
+    T = type(form.shift)
+    up = 2**form.mantissa_bits
+    zero, one, infinity, nan = T(0), T(1), T(np.inf), T(np.nan)
+
+    def log_of_any(x):
+        subnormal = x < form.smallest_normal
+        m, k = split(choose(subnormal, x * up, x))
+        y = _log_scaled(m - one, k - choose(subnormal, form.mantissa_bits, zero))
+        y = choose(x < infinity, y, x)
+        return choose(x <= zero, choose(x == zero, -infinity, nan), y)
+
+    return log_of_any
+
+
 @_mathematics(max_ulp=1.2)
 def log(x):
     """Natural logarithm.
@@ -251,18 +280,15 @@ def log(x):
         negative numbers, inf for inf. NaN gives NaN.
     """
     form = format_of(x)
-    T = type(form.shift)
-    up = 2**form.mantissa_bits
-    zero, one, infinity, nan = T(0), T(1), T(np.inf), T(np.nan)
+    smallest, infinity = form.smallest_normal, type(form.shift)(np.inf)
 
     def log(x):
-        subnormal = x < form.smallest_normal
-        m, k = split(choose(subnormal, x * up, x))
-        y = _log_scaled(m - one, k - choose(subnormal, form.mantissa_bits, zero))
-        y = choose(x < infinity, y, x)
-        return choose(x <= zero, choose(x == zero, -infinity, nan), y)
+        return _log_of_any(x)
 
-    return log
+    def log_of_vector(x):  # a branch saves two fifths of the time, and keeps no loop from vectors
+        return _log_of_normal(x) if all_within(x, smallest, infinity) else _log_of_any(x)
+
+    return log_of_vector if isinstance(x, Vector) else log
 
 
 @_mathematics(max_ulp=1.7)
@@ -297,25 +323,56 @@ def log1p(x):
 
 
 @_mathematics()
-def entropy_drop(z):
-    """((1 + u) log(1 + u) + (1 - u) log(1 - u)) / u**2, which is 1 for u = 0, from z = u**2 <= 1/4.
+def _two_log1p_tails(f, g, coefficients):
+    """Return `_log1p_tail` of f and of g, for one division: 1 / (x y) times y and times x."""
+    one, two = type(format_of(f).shift)(1), type(format_of(f).shift)(2)
 
-    Twice the entropy by which a fair coin exceeds one of probability (1 + u) / 2, over u**2.
+    def two_log1p_tails(f, g, coefficients):
+        f_whole, g_whole = two + f, two + g
+        inverse = one / (f_whole * g_whole)
+        s, t = f * (g_whole * inverse), g * (f_whole * inverse)
+        y, z = s * s, t * t
+        f_tail = s * (f - y * polynomial(y, coefficients))
+        return f_tail, t * (g - z * polynomial(z, coefficients))
+
+    return two_log1p_tails
+
+
+@_mathematics()
+def entropy_drop(a, rest):
+    """log(1 + a), log(1 - a), and ``(1 + a) log(1 + a) + (1 - a) log(1 - a)``, near a² at small a.
+
+    The third is twice the entropy by which a fair coin exceeds one of probability (1 + a) / 2. Its
+    two terms nearly cancel at small a. With the tails ``t = f - log(1 + f)`` of f = a and f = -a it
+    is ``2 a² - (1 + a) t(a) - (1 - a) t(-a)``, which loses two bits.
 
     Parameters
     ----------
-    z : float32 or float64, or a vector of them
-        From 0 to 1/4; elsewhere the result is undefined.
+    a : float32 or float64, or a vector of them
+        From 0 to 1; elsewhere the results are undefined.
+    rest : the same
+        1 - a, which may be better known than a tells where it is small.
 
     Returns
     -------
-    float or vector of the same type
-        Within 1 ulp.
+    three floats or vectors of the same type
+        Within 1.7, 1.5 and 5.5 ulp (measured 1.61, 1.41, 5.32). NaN gives NaN.
     """
-    form = format_of(z)
+    form = format_of(a)
+    T = type(form.shift)
+    zero, half, one, two, infinity = T(0), T(0.5), T(1), T(2), T(np.inf)
 
-    def entropy_drop(z):
-        return polynomial(z, form.entropy_drop)
+    def entropy_drop(a, rest):
+        close = a < half
+        m, k = split(rest)
+        f, k = choose(close, -a, m - one), choose(close, zero, k)
+        tail, f_tail = _two_log1p_tails(a, f, form.log1p_unit)
+        above, below = a - tail, (f - (f_tail - k * form.ln2_low)) + k * form.ln2_high
+        if not all_within(rest, form.smallest_normal, infinity):
+            below = choose(rest < form.smallest_normal, _log_of_any(rest), below)
+        apart = (one + a) * above + choose(rest == zero, zero, rest * below)
+        together = two * (a * a) - ((one + a) * tail + (one - a) * f_tail)
+        return above, below, choose(close, together, apart)
 
     return entropy_drop
 

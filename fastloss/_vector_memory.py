@@ -158,9 +158,9 @@ def _number_of_first(context, builder, signature, arguments):
 def load_some(typing_context, array, i, registers, size, filling):
     """Return the vector that begins at entry i; the lanes from `size` on have `filling`.
 
-    It fills so many `registers` (a literal, or a vector that fills as many).
-    Its numbers are of the type of `filling`: integers and bools are converted, and then it is 0
-    that is filled in. If the array is None, so is the vector. Of columns `size` is not looked at.
+    It fills so many `registers` (a literal, or a vector that fills as many). Its numbers are of the
+    type of `filling`: integers and bools are converted. If the array is None, so is the vector. Of
+    columns `size` is not looked at.
     """
     if isinstance(array, types.NoneType):
         nothing = types.none(array, types.intp, registers, types.intp, filling)
@@ -177,18 +177,23 @@ def load_some(typing_context, array, i, registers, size, filling):
         vector = context.get_value_type(kind)
         stored = ir.VectorType(context.get_data_type(array.dtype), kind.lanes)
         place = _address(context, builder, array, source, start, stored)
+        filling = copies(builder, filling, vector)
         with builder.if_else(_fills(builder, vector, size)) as (then, otherwise):
             with then:
                 whole, after_whole = builder.load(place, align=_width(stored)), builder.block
+                if stored != vector:
+                    whole = floats_of(builder, array.dtype, whole, vector)
             with otherwise:
-                absent = copies(builder, filling, vector)
-                absent = absent if stored == vector else ir.Constant(stored, None)
+                absent = filling if stored == vector else ir.Constant(stored, None)
                 some = _masked_load(builder, place, stored, size, absent)
+                if stored != vector:
+                    some = floats_of(builder, array.dtype, some, vector)
+                    some = builder.select(_mask(builder, vector, size), some, filling)
                 after_some = builder.block
-        result = builder.phi(stored)
+        result = builder.phi(vector)
         result.add_incoming(whole, after_whole)
         result.add_incoming(some, after_some)
-        return result if stored == vector else floats_of(builder, array.dtype, result, vector)
+        return result
 
     return kind(array, types.intp, registers, types.intp, filling), generate
 

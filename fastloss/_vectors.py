@@ -92,6 +92,11 @@ class _ColumnsModel(models.StructModel):
 make_attribute_wrapper(Columns, "size", "size")
 
 
+def float_of(kind):
+    """Return the type of the numbers of a vector; any other type is its own."""
+    return kind.dtype if isinstance(kind, Vector) else kind
+
+
 def copies(builder, value, like):
     """Generate copies of a scalar, as many as an LLVM type has lanes; no scalar type has any."""
     if not isinstance(like, ir.VectorType) or isinstance(value.type, ir.VectorType):
@@ -209,7 +214,7 @@ def how_many(typing_context, mask):
 @intrinsic
 def one_like(typing_context, x):
     """Return 1 as a float like x, or like the numbers of a vector."""
-    kind = x.dtype if isinstance(x, Vector) else x
+    kind = float_of(x)
     return kind(x), lambda context, *others: context.get_constant(kind, 1)
 
 
@@ -328,6 +333,16 @@ def larger(typing_context, a, b):
     return a(a, a), generate
 
 
+@intrinsic
+def smaller(typing_context, a, b):
+    """Return the smaller number of each lane; of a NaN and a number, the number or the NaN."""
+
+    def generate(context, builder, signature, arguments):
+        return _smaller(builder, *arguments)
+
+    return a(a, a), generate
+
+
 def lanes_that(builder, sign, number, vector):
     """Generate for which lanes of an LLVM vector type their own number, from 0 on, compares so."""
     number = copies(builder, builder.trunc(number, ir.IntType(32)), vector)
@@ -430,7 +445,12 @@ def add_lanes(typing_context, total, vector, first, missing):
 
 
 def _registers_made_one(vector, operation):
-    """Return the signature of an intrinsic that folds a vector's registers, and its generator."""
+    """Return the signature of an intrinsic that folds a vector's registers, and its generator.
+
+    Across rows, each lane is its own.
+    """
+    if vector.across:
+        return vector(vector), lambda context, builder, signature, arguments: arguments[0]
     kind = Vector(vector.dtype)
 
     def generate(context, builder, signature, arguments):
@@ -491,14 +511,38 @@ def sum_of_lanes(typing_context, vector):
     return vector.dtype(vector), generate
 
 
+def _every(builder, condition):
+    """Generate whether a condition, of one bit or a bit for each lane, holds throughout."""
+    if not isinstance(condition.type, ir.VectorType):
+        return condition
+    bits = builder.bitcast(condition, ir.IntType(condition.type.count))
+    return builder.icmp_unsigned("==", bits, bits.type(-1))
+
+
 @intrinsic
 def every(typing_context, condition):
     """Return whether a condition holds, in every lane."""
 
     def generate(context, builder, signature, arguments):
-        if not isinstance(condition, Mask):
-            return arguments[0]
-        bits = builder.bitcast(arguments[0], ir.IntType(condition.vector.lanes))
-        return builder.icmp_unsigned("==", bits, bits.type(-1))
+        return _every(builder, arguments[0])
 
     return types.boolean(condition), generate
+
+
+@intrinsic
+def all_within(typing_context, x, low, high):
+    """Return whether a float, or every lane of a vector, is at least `low` and less than `high`.
+
+    Both are positive: then the bit patterns compare as the numbers do, in one comparison.
+    """
+    number = float_of(x)
+
+    def generate(context, builder, signature, arguments):
+        kind = arguments[0].type
+        x, low, high = (
+            builder.bitcast(copies(builder, value, kind), integers_of(kind)) for value in arguments
+        )
+        inside = builder.icmp_unsigned("<", builder.sub(x, low), builder.sub(high, low))
+        return _every(builder, inside)
+
+    return types.boolean(x, number, number), generate

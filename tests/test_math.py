@@ -240,16 +240,24 @@ def test_tiny_arguments_are_exact(name, dtype):
 
 @every_dtype
 def test_entropy_drop(dtype, rng):
-    """Within an ulp of what its two logarithms give in 50 digits, where they cancel as well."""
-    z = np.concatenate([np.linspace(0, 0.25, 101), 0.25 * rng.random(400), np.logspace(-30, -1)])
-    z = z.astype(dtype)
+    """Its bounds, against 50 digits: where terms cancel, and where 1 - a is all that is left."""
+    small = 10 ** -np.concatenate([rng.uniform(0, 15, 200), rng.uniform(0, 37, 200)])
+    a = np.concatenate([np.linspace(0, 1, 201), rng.random(2000), small[:200], 1 - small])
+    rest = np.concatenate([1 - a[:2401], small]).astype(dtype)
     with mpmath.workdps(50):
-        for x in z:
-            u = mpmath.sqrt(mpmath.mpf(float(x)))
-            heads, tails = (1 + u) * mpmath.log1p(u), (1 - u) * mpmath.log1p(-u)
-            exact = (heads + tails) / u**2 if x else mpmath.mpf(1)
-            error = abs(mpmath.mpf(float(_math.entropy_drop(x))) - exact)
-            assert error <= np.spacing(dtype(1)), x
+        for x, y in zip(a.astype(dtype), rest, strict=True):
+            got = _math.entropy_drop(x, y)
+            less = mpmath.mpf(float(y)) if x >= 0.5 else 1 - mpmath.mpf(float(x))
+            more = mpmath.mpf(float(x)) + 1
+            logs = mpmath.log(more), mpmath.log(less) if less else -mpmath.inf
+            exact = *logs, more * logs[0] + (less * logs[1] if less else 0)
+            for one, true, ulp in zip(got, exact, (1.7, 1.5, 5.5), strict=True):
+                if true in (0, -mpmath.inf):
+                    assert one == true, (x, y)
+                else:
+                    error = abs(mpmath.mpf(float(one)) - true)
+                    assert error <= ulp * np.spacing(abs(dtype(true))), (x, y)
+    assert np.isnan(_math.entropy_drop(dtype(np.nan), dtype(np.nan))).all()
 
 
 @every_dtype

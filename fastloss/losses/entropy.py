@@ -53,7 +53,7 @@ def entropy(probabilities, grad, hess, base):
     loss = widened(zeros(probabilities))
     for i in range(0, probabilities.size, lanes):
         there = probabilities.size - i
-        p = load_some(probabilities, i, 1, there, T(0))
+        p = load_some(probabilities, i, 1, there, T(1))  # whose entropy is 0
         log_p = log(p)
         loss = loss - widened(choose(p == T(0), T(0), p * log_p))
         if grad is not None:

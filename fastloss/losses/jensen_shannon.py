@@ -7,13 +7,14 @@ from fastloss._drivers.columns import takes_columns
 from fastloss._drivers.common import quotient
 from fastloss._families import rowwise
 from fastloss._jit import MATHEMATICS
-from fastloss._math import entropy_drop, log, log1p
+from fastloss._math import entropy_drop, log
 from fastloss._options import logarithm_base
 from fastloss._vector_memory import load_some, store_some
 from fastloss._vectors import (
     are_float32,
     choose,
     lanes_of,
+    larger,
     narrowed,
     sum_of_lanes,
     widened,
@@ -55,9 +56,9 @@ def jensen_shannon(probabilities, target, grad, hess, base):
     Notes
     -----
     With ``u = (p - t) / (p + t)`` a class contributes ``m ((1 + u) log(1 + u) + (1 - u) log(1 -
-    u)) / 2``, for small u by a polynomial in ``u**2``, which stays accurate for nearly equal
-    distributions, and the gradient by p is ``log(1 + u) / 2``: -inf where p is 0 and t is not. Each
-    is within 8 ulp. SciPy's `jensenshannon` is the square root, of normalised rows.
+    u)) / 2``, computed so that it stays accurate for nearly equal distributions, and the gradient
+    by p is ``log(1 + u) / 2``: -inf where p is 0 and t is not. Each is within 8 ulp. SciPy's
+    `jensenshannon` is the square root, of normalised rows.
 
     References
     ----------
@@ -81,24 +82,15 @@ def jensen_shannon(probabilities, target, grad, hess, base):
     loss = widened(zeros(probabilities))
     for i in range(0, probabilities.size, lanes):
         there = probabilities.size - i
-        p = load_some(probabilities, i, 1, there, T(0))
-        t = load_some(target, i, 1, there, T(0))
+        p = load_some(probabilities, i, 1, there, T(1))
+        t = load_some(target, i, 1, there, T(1))
         total = p + t
         u, p_share, t_share = apart_and_shares(p * up, t * up, T(1))
-        # Two logarithms suffice: that of the share which may be near 1, from u, and that of the
-        # other, from itself, as it may be small. Where that one is near 1, it is not looked at.
-        p_near = u > T(-0.5)
-        log_near = log1p(choose(p_near, u, -u))
-        log_far = log(choose(p_near, t_share, p_share))
-        log_p, log_t = choose(p_near, log_near, log_far), choose(p_near, log_far, log_near)
-        # The two terms nearly cancel if p and t are close to each other.
-        p_part, t_part = p_share * log_p, t_share * log_t
-        apart = choose(p == T(0), T(0), p_part) + choose(t == T(0), T(0), t_part)
-        z = u * u
-        term = total * choose(z < T(0.25), z * entropy_drop(z), apart)
-        loss = loss + widened(choose(total == T(0), T(0), term))
+        p_less = u < T(0)
+        log_more, log_less, drop = entropy_drop(larger(-u, u), choose(p_less, p_share, t_share))
+        loss = loss + widened(choose(total == T(0), T(0), total * drop))
         if grad is not None:
-            slope = T(0.5) * unit * log_p
+            slope = T(0.5) * unit * choose(p_less, log_less, log_more)
             store_some(grad, i, choose(total == T(0), T(0), slope), there)
         if hess is not None:
             bend = T(0.25) * unit * quotient(t_share, p)
