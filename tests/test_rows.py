@@ -637,6 +637,34 @@ def test_divergence_from_a_student_masked_by_the_lowest_number(classes, dtype):
         assert fl.softmax_kl(x, t) == pytest.approx(expected, rel=1e-5)
 
 
+@every_dtype
+@pytest.mark.parametrize("classes", [64, 100, 135])
+def test_divergence_of_ties_and_masked_classes_anywhere_in_a_row(classes, dtype, rng):
+    """Where four registers have neither, they are summed without a look at them."""
+    rows = np.arange(200)
+
+    def somewhere(first=0, last=classes):
+        return rows, rng.integers(first, last, rows.size)
+
+    x, t = rng.standard_normal((2, rows.size, classes)).astype(dtype)
+    for logits in (x, t):
+        first = rng.integers(classes - 15, size=rows.size)
+        for _ in range(2):
+            logits[somewhere(first, first + 16)] = 10
+    masked, masked_for_teacher = somewhere(), somewhere()
+    for logits, places in ((x, masked), (t, masked), (t, masked_for_teacher)):
+        logits[tuple(index[60:] for index in places)] = -np.inf  # but in the first rows
+    t[tuple(index[-60:] for index in masked)] = -1000  # as good as masked
+    losses, grads = fl.softmax_kl.value_and_grad(x, t, reduction="none")
+    wide = x.astype("f8"), t.astype("f8")
+    atol = 100 * np.finfo(dtype).eps
+    true = fl.softmax_kl.reference(*wide, reduction="none")
+    for result, expected in zip((losses, grads), true, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=0, atol=atol)
+    x[somewhere()] = np.nan
+    assert np.isnan(fl.softmax_kl(x, t, reduction="none")).all()
+
+
 def test_a_divergence_is_not_negative(rng):
     logits = rng.normal(size=(500, 7)).astype("f4")
     for shift in (0, 0.1, 3.3):
@@ -644,7 +672,7 @@ def test_a_divergence_is_not_negative(rng):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("classes", [2, 20])
+@pytest.mark.parametrize("classes", [2, 20, 140])
 def test_divergence_of_confident_distributions(dtype, classes, rng):
     """What the small probabilities add is not lost beside the large one: class by class."""
     shape, epsilon = (200, classes), np.finfo(dtype).eps

@@ -93,6 +93,20 @@ def _row_top(row):
     return largest_of_columns
 
 
+def registers_of(row, count):
+    """Return zeros that fill so many registers (a literal) with entries of a row; None of columns.
+
+    Columns fill registers one by one.
+    """
+
+
+@overload(registers_of, jit_options=INLINED, prefer_literal=True)
+def _registers_of(row, count):
+    if isinstance(row, Columns):
+        return lambda row, count: None
+    return lambda row, count: spread(type(row[0])(0), count)
+
+
 def at_label(label, i, like):
     """Return for which lanes of a vector, of the entries of a row from i on, that is the label."""
 
