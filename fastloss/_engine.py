@@ -374,12 +374,13 @@ def run(
     form: Hashable = None,
 ) -> Any:
     """Call the serial or the parallel kernel of a variant, as `_threads.run` sees fit."""
-    return _run(variant[0], kernel_of, variant, arguments, nanoseconds, num_threads, form)
-
-
-@_explaining
-def _run(scalar: FunctionType, *arguments: Any) -> Any:
-    return _threads.run(*arguments)
+    try:
+        return _threads.run(kernel_of, variant, arguments, nanoseconds, num_threads, form)
+    except Exception as error:  # `_explaining`, without the time of another two calls
+        better = explained(variant[0], error)
+        if better is None:
+            raise
+        raise better from None
 
 
 def _before_fork() -> None:

@@ -5,9 +5,10 @@ loss is a function of its arrays and then a gradient (or None) for each input th
 returns the mean loss, or None where the call is not that plain: the full checks then decide, errors
 included. Where there is a target and the gradient is the first array itself, it takes its place.
 
-Large batches are checked here; for small ones Numba's dispatch, which has to look at the types of
-its arguments anyway, is the check: an entry is compiled for one set of plain arrays, refuses others
-by a TypeError, and returns None where shapes, sizes or labels are not what it is for.
+Large batches are checked here, once for each set of types and shapes; for small ones Numba's
+dispatch, which has to look at the types of its arguments anyway, is the check: an entry is compiled
+for one set of plain arrays, refuses others by a TypeError, and returns None where shapes, sizes or
+labels are not what it is for.
 """
 
 import math
@@ -31,6 +32,12 @@ Variant = tuple[Any, ...]
 Form = tuple[Any, ...]
 """What tells calls that compute different things, or on different types."""
 
+Launch = Callable[[Array, Array, Array | None], tuple[float, int]]
+"""Runs a kernel on large arrays of the types and shapes that it was made for."""
+
+MOST = 64
+"""The sets of types and shapes of large arrays that a loss remembers."""
+
 LABELS = frozenset(np.dtype(code) for code in "bBhHiIlLqQ")
 
 
@@ -45,19 +52,20 @@ def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Q
     def compiled(variant: Variant, limit: int, dtype: np.dtype[Any], *arrays: Array | None) -> Any:
         return _engine.elementwise_entry(scalar, options[dtype], limit, *arrays)
 
-    def run(
+    def launch_for(
         variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
-    ) -> Any:
-        return _engine.run(
-            _engine.elementwise_kernel,
-            (scalar, True),
-            (_unless(pred is grad, pred), target.ravel(), _unless(grad is None, grad), None, None,
-             None, None, None, options[pred.dtype], math.nan, 1.0, None, None, None),
-            rough,
-            form=form,
-        )  # fmt: skip
+    ) -> Launch:
+        in_place, absent = pred is grad, grad is None
+        others = None, None, None, None, None, options[pred.dtype], math.nan, 1.0, None, None, None
 
-    return _quick(nanoseconds, False, variant_of, compiled, run)
+        def launch(pred: Array, target: Array, grad: Array | None) -> Any:
+            arrays = _unless(in_place, pred), target.ravel(), _unless(absent, grad)
+            kernel_of, variant = _engine.elementwise_kernel, (scalar, True)
+            return _engine.run(kernel_of, variant, arrays + others, rough, form=form)
+
+        return launch
+
+    return _quick(nanoseconds, False, variant_of, compiled, launch_for)
 
 
 def softmax(
@@ -81,24 +89,25 @@ def softmax(
         own = options[dtype]
         return _engine.softmax_entry(scalar, *variant, own, limit, *arrays, curved=curved)
 
-    def run(
+    def launch_for(
         variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
-    ) -> Any:
-        soft, _ = variant
-        return _engine.run(
-            _engine.softmax_kernel,
-            (scalar, *variant),
-            SoftmaxArguments(
-                logits=_unless(pred is grad, pred), labels=None if soft else target,
-                dense=_unless(not soft, target), grad=_unless(grad is None, grad),
-                options=options[pred.dtype], curved=curved, ignore_index=-100, rows=pred.shape[0],
-                classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
-            ),
-            rough,
-            form=form,
+    ) -> Launch:
+        in_place, absent, (soft, _) = pred is grad, grad is None, variant
+        kernel_of, variant = _engine.softmax_kernel, (scalar, *variant)
+        _, _, _, _, *others = SoftmaxArguments(
+            options=options[pred.dtype], curved=curved, ignore_index=-100, rows=pred.shape[0],
+            classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
         )  # fmt: skip
 
-    return _quick(nanoseconds, True, variant_of, compiled, run)
+        def launch(pred: Array, target: Array, grad: Array | None) -> Any:
+            logits, flat = _unless(in_place, pred), target.ravel()
+            targets = (None, flat) if soft else (flat, None)
+            arguments = logits, *targets, _unless(absent, grad), *others
+            return _engine.run(kernel_of, variant, arguments, rough, form=form)
+
+        return launch
+
+    return _quick(nanoseconds, True, variant_of, compiled, launch_for)
 
 
 def rows(
@@ -133,30 +142,30 @@ def rows(
             function_of(dense), kind, staged, options[dtype], 1, hessians, form, limit, *arrays
         )
 
-    def run(
+    def launch_for(
         variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
-    ) -> Any:
-        dense, kind, staged = variant
-        source, flat = _unless(pred is grad, pred), target.ravel()
-        if grad is not None and any(
-            np.may_share_memory(grad, read) for read in (source, flat) if read is not None
-        ):
-            return math.nan, OVERLAP
-        return _engine.run(
-            _engine.rowwise_kernel,
-            (function_of(dense), kind, staged),
-            RowwiseArguments(
-                inputs=(source, flat) if dense else (source,),
-                labels=None if dense else flat, mass=flat if dense and weighs else None,
-                grads=(_unless(grad is None, grad),), hesses=(None,) * hessians,
-                options=options[pred.dtype], ignore_index=-100, rows=pred.shape[0],
-                classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
-            ),
-            rough,
-            form=form,
+    ) -> Launch:
+        in_place, absent, (dense, kind, staged) = pred is grad, grad is None, variant
+        kernel_of, variant = _engine.rowwise_kernel, (function_of(dense), kind, staged)
+        _, _, _, _, *others = RowwiseArguments(
+            hesses=(None,) * hessians, options=options[pred.dtype], ignore_index=-100,
+            rows=pred.shape[0], classes=pred.shape[1], inner=1, divisor=math.nan, scale=1.0,
         )  # fmt: skip
 
-    return _quick(nanoseconds, True, variant_of, compiled, run)
+        def launch(pred: Array, target: Array, grad: Array | None) -> Any:
+            source, flat = _unless(in_place, pred), target.ravel()
+            if grad is not None and any(
+                np.may_share_memory(grad, read) for read in (source, flat) if read is not None
+            ):
+                return math.nan, OVERLAP
+            inputs = (source, flat) if dense else (source,)
+            labels, mass = None if dense else flat, flat if dense and weighs else None
+            arguments = inputs, labels, mass, (_unless(absent, grad),), *others
+            return _engine.run(kernel_of, variant, arguments, rough, form=form)
+
+        return launch
+
+    return _quick(nanoseconds, True, variant_of, compiled, launch_for)
 
 
 def inputs(
@@ -236,11 +245,12 @@ def _quick(
     rowwise: bool,
     variant_of: Callable[[Array, Array, Array | None], Variant | None],
     compiled: Callable[..., Any],
-    run: Callable[..., Any],
+    launch_for: Callable[..., Launch],
 ) -> Quick:
     """Return the quick path, given how a loss tells, compiles and runs its variants."""
     small = _small(nanoseconds)
     entries: dict[Any, tuple[Any, ...]] = {}
+    launches: dict[Any, Launch] = {}
     known: set[Any] = set()
     adding = threading.Lock()
 
@@ -259,13 +269,21 @@ def _quick(
                 continue
             if value is not None:
                 return value
+        shapes = key, pred.shape, target.shape, grad is None or grad.shape
+        launch = launches.get(shapes)
+        if launch is not None:
+            value, status = launch(pred, target, grad)
+            return value if status == -1 else None
         variant = variant_of(pred, target, grad)
         if variant is None:
             return None
         rows = pred.shape[0] if rowwise else 0
         rough = rough_time(nanoseconds, pred.size, rows, pred.itemsize)
         if rough >= _threads.PARALLEL_NANOSECONDS:
-            value, status = run(variant, rough, key, pred, target, grad)
+            if len(launches) >= MOST:
+                launches.clear()
+            launches[shapes] = launch = launch_for(variant, rough, key, pred, target, grad)
+            value, status = launch(pred, target, grad)
             return value if status == -1 else None
         if (key, variant) in known:  # it has refused
             return None

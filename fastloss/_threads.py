@@ -76,9 +76,11 @@ class Crowd:
 
         It would take, at most, as many times as long as there were threads.
         """
-        serial = self._serial.get(kind, self.LATE)
-        guess = math.inf if threads == 1 else self.LATE  # which no longer counts if it is measured
-        self._serial[kind] = min(self._serial.get(kind, guess), threads * took / rough)
+        known, found = self._serial.get(kind), threads * took / rough
+        serial = self.LATE if known is None else known
+        guess = math.inf if threads == 1 else serial  # which no longer counts if it is measured
+        if known is None or found < known:
+            self._serial[kind] = min(guess, found)
         if threads == 1:
             return
         self._lost += min(took - rough * serial, self.CHANCE)

@@ -9,7 +9,7 @@ import pytest
 from conftest import LOSSES, assert_same_bits, assert_within, every_loss, weight_shape
 
 import fastloss as fl
-from fastloss import _call, _plans
+from fastloss import _call, _plans, _quick
 from fastloss._evaluation import Evaluation
 
 KEYWORDS = (
@@ -306,6 +306,36 @@ def test_plain_calls_in_place_with_dense_targets(loss, classes, rng, monkeypatch
         assert_within(pred, expected, 2 * np.spacing(abs(expected)), f"call {number}")
 
 
+@pytest.mark.parametrize(
+    "loss", [fl.mse, fl.softmax_cross_entropy, fl.nll, fl.multi_margin], ids=lambda loss: loss.name
+)
+@pytest.mark.parametrize("most", [2, 64])
+def test_large_calls_of_many_kinds_in_turns(loss, most, rng, monkeypatch):
+    """What is remembered of one kind of large arrays is not used for another."""
+    monkeypatch.setattr(_quick, "MOST", most)
+    shapes = [(9000, 6), (6000, 9), (54, 1000), (1000, 54), (27, 2000)]
+    kinds = [*((shape, "f4") for shape in shapes), ((1000, 54), "f8")]
+    for _ in range(2):
+        for shape, dtype in kinds:
+            pred, target = loss.sample(rng, dtype, shape)
+            for given in (target, target.astype("i4" if target.dtype == np.int64 else dtype)):
+                buffer, place = np.empty_like(pred), pred.copy()
+                expected = loss.value_and_grad(pred, given, reduction="mean")  # is not quick
+                for results in (
+                    loss.value_and_grad(pred, given),
+                    loss.value_and_grad(pred, given, grad_out=buffer),
+                    loss.value_and_grad(place, given, grad_out=place),
+                ):
+                    assert results[0] == pytest.approx(expected[0], rel=1e-12), (shape, dtype)
+                    assert_same_bits(results[1], expected[1], str(shape))
+            if target.dtype == np.int64:
+                target[-1] = shape[1]
+                with pytest.raises(IndexError, match=f" is {shape[1]} at row {shape[0] - 1}"):
+                    loss.value_and_grad(pred, target, grad_out=buffer)
+            with pytest.raises(ValueError, match="grad_out"):
+                loss.value_and_grad(pred, given, grad_out=np.empty(shape[::-1], dtype))
+
+
 def test_other_arrays_than_the_planned_ones(planned):
     """Views, read-only arrays, other dtypes and other shapes are other kinds of calls."""
     loss, (logits, labels), keywords = planned
@@ -405,9 +435,13 @@ def test_plans_hold_no_arrays(rng, monkeypatch):
         arrays, keywords = new_call(loss, rng, words)
         loss.value_and_grad(*arrays, **keywords)
         references += map(weakref.ref, (*arrays, *keywords.values()))
+    for _ in range(3):  # and those of a quick one
+        arrays, keywords = new_call(loss, rng, {"grad_out": "buffer"}, (9000, 5))
+        loss.value_and_grad(*arrays, **keywords)
+        references += map(weakref.ref, (*arrays, *keywords.values()))
     del arrays, keywords
     gc.collect()
-    assert [reference() for reference in references] == [None] * 15
+    assert [reference() for reference in references] == [None] * 24
 
 
 def test_planned_calls_from_threads(rng, monkeypatch):
