@@ -319,9 +319,7 @@ class Loss(Evaluation):
             labelled = name == self._target_name and "ignore_index" in self.family_keywords
             labelled = labelled and array.ndim < pred.ndim
             if labelled:
-                check.integer_labels(array, self.name, name, rows, None)
-                if (((array < 0) | (array >= classes)) & (array != ignore)).any():
-                    check.outside_label(self.name, name, array, 0, classes, ignore)
+                check.labels_inside(self.name, name, array, rows, classes, ignore)
             elif array.shape != pred.shape and not (shared and array.shape == pred.shape[:-1]):
                 expected = f"shape {pred.shape}"
                 check.fail(ValueError, self.name, name, check.describe(array), expected)

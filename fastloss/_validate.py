@@ -133,6 +133,15 @@ def integer_labels(
     return array
 
 
+def labels_inside(
+    loss: str, argument: str, value: Any, rows: tuple[int, ...], classes: int, ignore: int
+) -> None:
+    """Check labels that no kernel will look at: integers of the rows' shape, classes or ignored."""
+    labels = integer_labels(value, loss, argument, rows, None)
+    if (((labels < 0) | (labels >= classes)) & (labels != ignore)).any():
+        outside_label(loss, argument, labels, 0, classes, ignore)
+
+
 def outside_label(
     loss: str, argument: str, labels: Array, row: int, classes: int, ignore: int
 ) -> NoReturn:

@@ -4,6 +4,7 @@ The faults are derived from the signature, so that a new loss is covered by bein
 """
 
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -439,6 +440,19 @@ REFUSED_BY_REFERENCE = [
 def test_the_reference_refuses_shapes_and_labels_too(loss, pred, target, error, message):
     with pytest.raises(error, match=f"^{loss.name}: {message}"):
         loss.reference(pred, target)
+
+
+@pytest.mark.parametrize(
+    "mixup",
+    [3, ([0, 1],), ([0, 1], 2.0), ([0, 1], "a"), ([0], 0.5), ([0, 3], 0.5), ([0.0, 1.0], 0.5)],
+    ids=str,
+)
+def test_the_reference_refuses_the_mixtures_that_the_loss_refuses(mixup):
+    arguments = np.zeros((2, 3)), [0, 2]
+    with pytest.raises((TypeError, ValueError, IndexError)) as refused:
+        fl.softmax_cross_entropy(*arguments, mixup=mixup)
+    with pytest.raises(refused.type, match=f"^{re.escape(str(refused.value))}$"):
+        fl.softmax_cross_entropy.reference(*arguments, mixup=mixup)
 
 
 @pytest.mark.parametrize(("loss", "target"), [(fl.mse, np.zeros((2, 3))), (fl.nll, [0, 1])])

@@ -81,9 +81,12 @@ class SoftmaxLoss(Loss):
                 check.fail(ValueError, self.name, "extra", repr(extra), expected)
         return tuple(dict.fromkeys(extra))
 
-    def _mixed(self, mixup: Any) -> tuple[Any, float]:
+    def _mixed(self, mixup: Any, dense: bool) -> tuple[Any, float]:
         """Return the other labels and the share of the first ones."""
         expected = "None, or a pair of labels and a number in [0, 1]"
+        if dense:
+            check.fail(ValueError, self.name, "mixup", "given with a dense target",
+                       "None, or integer labels")  # fmt: skip
         if not isinstance(mixup, (tuple, list)):
             check.fail(TypeError, self.name, "mixup", check.describe(mixup), expected)
         if len(mixup) != 2:
@@ -116,10 +119,7 @@ class SoftmaxLoss(Loss):
         if "z_loss" in given and options["z_loss"] > 0 and options.get("eps", 0) > 0:
             check.fail(ValueError, name, "z_loss", str(options["z_loss"]), "0 where eps is above 0")
         if given.get("mixup") is not None:
-            if target.ndim == pred.ndim:
-                check.fail(ValueError, name, "mixup", "given with a dense target",
-                           "None, or integer labels")  # fmt: skip
-            other, options["share"] = self._mixed(given["mixup"])
+            other, options["share"] = self._mixed(given["mixup"], target.ndim == pred.ndim)
             options["mixup"] = check.integer_labels(other, name, "mixup", rows, None)
         options["extra"] = extra = {}
         if given.get("extra") is not None:
@@ -198,6 +198,15 @@ class SoftmaxLoss(Loss):
             other = batch.options["mixup"]
             check.outside_label(self.name, "mixup", other, status, classes, ignore)
         super()._refuse(batch, status)
+
+    def _check_textbook(self, arrays: tuple[Array, ...], keywords: dict[str, Any]) -> None:
+        super()._check_textbook(arrays, keywords)
+        if "mixup" in self._own_keywords and keywords.get("mixup") is not None:
+            logits, target = arrays
+            other, _ = self._mixed(keywords["mixup"], target.ndim == logits.ndim)
+            axis, ignore = keywords.get("axis", -1), keywords.get("ignore_index", -100)
+            rows, classes = target.shape, logits.shape[axis]
+            check.labels_inside(self.name, "mixup", other, rows, classes, ignore)
 
     def _evaluate_textbook(
         self, arrays: tuple[Array, ...], keywords: dict[str, Any]
