@@ -5,7 +5,7 @@ loss is a function of its arrays and then a gradient (or None) for each input th
 returns the mean loss, or None where the call is not that plain: the full checks then decide, errors
 included. Where there is a target and the gradient is the first array itself, it takes its place.
 
-Large batches are checked here, once for each set of types and shapes; for small ones Numba's
+Large batches are checked here, types and shapes once for each set of them; for small ones Numba's
 dispatch, which has to look at the types of its arguments anyway, is the check: an entry is compiled
 for one set of plain arrays, refuses others by a TypeError, and returns None where shapes, sizes or
 labels are not what it is for.

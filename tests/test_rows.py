@@ -180,6 +180,26 @@ def test_nearly_equal_distributions_have_an_accurate_divergence():
     assert fl.jensen_shannon(p, p) == 0
 
 
+@every_dtype
+def test_divergence_of_single_classes_where_its_terms_cancel_most(dtype, rng):
+    """Of nearly equal probabilities, and where one is about three times the other."""
+    ratio = np.concatenate([1 + 0.02 * rng.standard_normal(300), rng.uniform(2.5, 3.6, 300)])
+    t = rng.uniform(0.01, 0.25, 900)
+    p = t * np.concatenate([ratio, 1 / ratio[300:]])
+    p, t = p.astype(dtype)[:, None], t.astype(dtype)[:, None]
+    losses, gradients = fl.jensen_shannon.value_and_grad(p, t, reduction="none")
+    with mp.workprec(PRECISION):
+        for a, b, loss, slope in zip(p[:, 0], t[:, 0], losses, gradients[:, 0], strict=True):
+            a, b = mpf(float(a)), mpf(float(b))
+            for found, true, ulps in (
+                (loss, _jensen_shannon([a], [b]), fl.jensen_shannon.ulp_bound),
+                (slope, mp.log(2 * a / (a + b)) / 2, 5),
+            ):
+                assert abs(float(found) - true) <= ulps * np.spacing(
+                    np.dtype(dtype).type(abs(true))
+                ), (a, b)
+
+
 def test_nearly_parallel_embeddings_have_an_accurate_distance():
     a = np.array([[1.0, 0.0]])
     b = np.array([[1.0, 1e-9]])

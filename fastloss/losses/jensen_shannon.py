@@ -36,7 +36,7 @@ def apart_and_shares(p, t, one):
     hessian=True,
     options={"base": logarithm_base()},
     convex=True,
-    ulp_bound=8,
+    ulp_bound=12,
     nanoseconds=2.0,
     peers={"SciPy": "jensenshannon(p, q)**2"},
 )
@@ -57,7 +57,8 @@ def jensen_shannon(probabilities, target, grad, hess, base):
     -----
     With ``u = (p - t) / (p + t)`` a class contributes ``m ((1 + u) log(1 + u) + (1 - u) log(1 -
     u)) / 2``, computed so that it stays accurate for nearly equal distributions, and the gradient
-    by p is ``log(1 + u) / 2``: -inf where p is 0 and t is not. Each is within 8 ulp. SciPy's
+    by p is ``log(1 + u) / 2``: -inf where p is 0 and t is not. That is within 5 ulp, and what a
+    class contributes within 12, the most where p is about 3 t or t about 3 p. SciPy's
     `jensenshannon` is the square root, of normalised rows.
 
     References
