@@ -327,10 +327,10 @@ def entropy_drop(a, rest):
     """log(1 + a), log(1 - a), and ``(1 + a) log(1 + a) + (1 - a) log(1 - a)``, near a² at small a.
 
     The third is twice the entropy by which a fair coin exceeds one of probability (1 + a) / 2. Both
-    logarithms are ``f - s (f - s² P(s²))`` as in `_log1p_tail`, of f = a and f = -a. Where a < 1/2,
-    their terms without P make ``a² + a⁴ / (4 - a²)``, in which nothing cancels. Beyond, f is what
-    the range reduction of a logarithm makes of 1 - a, and ``2 a² - (1 + a) (a - log(1 + a)) - (1 -
-    a) (-a - log(1 - a))`` loses a bit or two.
+    logarithms are ``f - s (f - s² P(s²))``, s = f / (2 + f), of f = a and f = -a (`_log1p_tail`).
+    For a < 1/2 the third is then ``a² + a⁴ / (4 - a²)``, in which nothing cancels, and terms of P.
+    Beyond, f is what the range reduction of a logarithm makes of 1 - a, and ``2 a² - (1 + a) (a -
+    log(1 + a)) - (1 - a) (-a - log(1 - a))`` loses a bit or two.
 
     Parameters
     ----------
