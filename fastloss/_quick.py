@@ -32,7 +32,7 @@ Variant = tuple[Any, ...]
 Form = tuple[Any, ...]
 """What tells calls that compute different things, or on different types."""
 
-Launch = Callable[[Array, Array, Array | None], tuple[float, int]]
+Launcher = Callable[[Array, Array, Array | None], tuple[float, int]]
 """Runs a kernel on large arrays of the types and shapes that it was made for."""
 
 MOST = 64
@@ -54,7 +54,7 @@ def elementwise(scalar: FunctionType, nanoseconds: float, options: Options) -> Q
 
     def launch_for(
         variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
-    ) -> Launch:
+    ) -> Launcher:
         in_place, absent = pred is grad, grad is None
         others = None, None, None, None, None, options[pred.dtype], math.nan, 1.0, None, None, None
 
@@ -91,7 +91,7 @@ def softmax(
 
     def launch_for(
         variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
-    ) -> Launch:
+    ) -> Launcher:
         in_place, absent, (soft, _) = pred is grad, grad is None, variant
         kernel_of, variant = _engine.softmax_kernel, (scalar, *variant)
         _, _, _, _, *others = SoftmaxArguments(
@@ -144,7 +144,7 @@ def rows(
 
     def launch_for(
         variant: Variant, rough: float, form: Form, pred: Array, target: Array, grad: Array | None
-    ) -> Launch:
+    ) -> Launcher:
         in_place, absent, (dense, kind, staged) = pred is grad, grad is None, variant
         kernel_of, variant = _engine.rowwise_kernel, (function_of(dense), kind, staged)
         _, _, _, _, *others = RowwiseArguments(
@@ -245,12 +245,12 @@ def _quick(
     rowwise: bool,
     variant_of: Callable[[Array, Array, Array | None], Variant | None],
     compiled: Callable[..., Any],
-    launch_for: Callable[..., Launch],
+    launch_for: Callable[..., Launcher],
 ) -> Quick:
     """Return the quick path, given how a loss tells, compiles and runs its variants."""
     small = _small(nanoseconds)
     entries: dict[Any, tuple[Any, ...]] = {}
-    launches: dict[Any, Launch] = {}
+    launches: dict[Any, Launcher] = {}
     known: set[Any] = set()
     adding = threading.Lock()
 

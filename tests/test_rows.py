@@ -171,6 +171,17 @@ def test_divergence_of_subnormal_probabilities(dtype, classes):
     assert not gradient[0, 3:].any()
 
 
+@pytest.mark.parametrize("classes", [5, 40])
+@every_dtype
+def test_entropy_has_an_infinite_slope_at_0(classes, dtype, rng):
+    p = rng.dirichlet(np.ones(classes), 5).astype(dtype)
+    p[:, 3] = 0
+    losses, gradient = fl.entropy.value_and_grad(p, reduction="none")
+    assert (gradient[:, 3] == np.inf).all()
+    others = np.delete(p, 3, axis=1)
+    np.testing.assert_allclose(losses, fl.entropy(others, reduction="none"), rtol=1e-6)
+
+
 def test_nearly_equal_distributions_have_an_accurate_divergence():
     p = np.array([[0.25, 0.75]])
     t = p + np.array([[1e-9, -1e-9]])

@@ -72,6 +72,19 @@ def logarithms(x, out):
     return count
 
 
+@njit(**CALLED)
+def plain_logarithms(x, out):
+    for i in range(0, x.size, lanes_of(x)):
+        store_some(out, i, log(load_some(x, i, 1, x.size - i, type(x[0])(1))), x.size - i)
+
+
+@njit(**CALLED)
+def sum_filled_up(x, filling):
+    """Return the sum of a row's last register, filled up with a number of another type."""
+    first = (x.size - 1) // 16 * 16
+    return sum_of_lanes(load_some(x, first, 1, x.size - first, filling))
+
+
 def guarded(values):
     """Return a copy of a row in the middle of a larger array, and that array."""
     whole = np.full(len(values) + 2 * GUARD, 7, values.dtype)
@@ -151,6 +164,33 @@ def test_functions_and_choices_lane_by_lane(dtype, rng):
         for array in (around_row, around):
             assert (array[:GUARD] == 7).all()
             assert (array[-GUARD:] == 7).all()
+
+
+@pytest.mark.parametrize("kind", ["?", "i1", "u8", "f4"])
+def test_what_a_row_does_not_have_is_filled_in_whatever_its_type(kind):
+    for size in range(17, 33):
+        row, _ = guarded(np.ones(size, kind))
+        here = size - 16
+        assert sum_filled_up(row, np.float32(5)) == here + 5 * (16 - here)
+
+
+@each_dtype
+def test_logarithms_of_lanes_that_are_none_of_normal_numbers(dtype, rng):
+    """One of them in a register makes it go the long way; the others' bits stay the same."""
+    info = np.finfo(dtype)
+    tiny, least = info.smallest_subnormal, info.smallest_normal
+    odd = [0.0, -0.0, tiny, least - tiny, -tiny, -1.0, np.inf, -np.inf, np.nan, info.max, least]
+    x = rng.uniform(0, 2, 64 * len(odd)).astype(dtype)
+    ordinary = np.empty_like(x)
+    plain_logarithms(x, ordinary)
+    mixed, out = x.copy(), np.empty_like(x)
+    mixed[::64] = odd
+    plain_logarithms(mixed, out)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        true = np.log(mixed.astype(np.longdouble))
+    np.testing.assert_allclose(out, true, rtol=2 * info.eps)
+    changed = np.arange(x.size) % 64 == 0
+    np.testing.assert_array_equal(out[~changed], ordinary[~changed])
 
 
 @njit(**CALLED)

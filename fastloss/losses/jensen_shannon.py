@@ -57,9 +57,9 @@ def jensen_shannon(probabilities, target, grad, hess, base):
     -----
     With ``u = (p - t) / (p + t)`` a class contributes ``m ((1 + u) log(1 + u) + (1 - u) log(1 -
     u)) / 2``, computed so that it stays accurate for nearly equal distributions, and the gradient
-    by p is ``log(1 + u) / 2``: -inf where p is 0 and t is not. That is within 5 ulp, and what a
-    class contributes within 12, the most where p is about 3 t or t about 3 p. SciPy's
-    `jensenshannon` is the square root, of normalised rows.
+    by p is ``log(1 + u) / 2``: -inf where p is 0 and t is not. Where p / t is no subnormal number,
+    that is within 5 ulp; and what a class contributes is within 12, the most where p is about 3 t
+    or t about 3 p. SciPy's `jensenshannon` is the square root, of normalised rows.
 
     References
     ----------

@@ -82,18 +82,18 @@ def step(
 
 @inlined
 def sums_of_row(
-    one, four, logits, target, top, target_top, inverse, kept, target_kept, grad
+    zero, four, logits, target, top, target_top, inverse, kept, target_kept, grad
 ):  # fmt: skip
     """Return the sums of a row: its powers but for tops, how many tops, the target's; the gap.
 
     Four registers at a time, as long as there are so many, then one; of columns always one.
     """
-    lanes, wide = lanes_of(logits), widened(one)
-    rest, tops, target_rest, target_tops, gap = wide, one, wide, one, sum_of_registers(wide)
+    lanes, wide = lanes_of(logits), widened(zero)
+    rest, tops, target_rest, target_tops, gap = wide, zero, wide, zero, sum_of_registers(wide)
     i = 0
     while i < logits.size:
         end = min(i + PIECE, logits.size)
-        sums = one, tops, one, target_tops, gap
+        sums = zero, tops, zero, target_tops, gap
         if four is not None:
             while i <= end - 4 * lanes:
                 sums = step(
@@ -103,7 +103,7 @@ def sums_of_row(
                 i += 4 * lanes
         while i < end:
             sums = step(
-                one, None, sums, i, logits, target, top, target_top, inverse, kept, target_kept,
+                zero, None, sums, i, logits, target, top, target_top, inverse, kept, target_kept,
                 grad,
             )  # fmt: skip
             i += lanes
